@@ -1,0 +1,98 @@
+//! Apply: what each command does to the state. Validates, never chooses.
+//!
+//! One file per object. Each handler first checks everything, then changes: a refused command leaves no trace.
+
+mod cluster;
+mod identity;
+mod image;
+mod instance;
+mod member;
+mod network;
+mod pool;
+mod profile;
+mod project;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ClusterState, Command, Generation, Version};
+
+/// A command was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Where in the log; filled in by whoever runs the log.
+    pub version: Version,
+}
+
+/// A command was refused; the same on every replica, and nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejected {
+    /// `what` is the kind of object as users call it.
+    #[error("{what} not found: {name}")]
+    NotFound { what: String, name: String },
+    #[error("{what} already exists: {name}")]
+    AlreadyExists { what: String, name: String },
+    /// Somebody else changed it since it was read (`If-Match`).
+    #[error("ETag doesn't match: the {what} was changed by somebody else (now at generation {generation})")]
+    Changed { what: String, generation: Generation },
+    /// Its present state does not allow this.
+    #[error("{0}")]
+    Busy(String),
+    /// A field is not acceptable.
+    #[error("{field}: {why}")]
+    Invalid { field: String, why: String },
+    /// The epoch, id or counter is not the present one: plan afresh.
+    #[error("{0}")]
+    Stale(String),
+    /// Not all members understand this command yet.
+    #[error("needs cluster feature level {needs}, the cluster is at {at}: upgrade all members first")]
+    FeatureLevel { needs: u32, at: u32 },
+    /// A token that is unknown, expired, used, or of another kind.
+    #[error("the token is not valid: {0}")]
+    Token(String),
+}
+
+pub(crate) type Outcome = Result<(), Rejected>;
+
+pub(crate) fn not_found(what: &str, name: impl ToString) -> Rejected {
+    Rejected::NotFound { what: what.into(), name: name.to_string() }
+}
+
+pub(crate) fn exists(what: &str, name: impl ToString) -> Rejected {
+    Rejected::AlreadyExists { what: what.into(), name: name.to_string() }
+}
+
+pub(crate) fn invalid(field: &str, why: impl ToString) -> Rejected {
+    Rejected::Invalid { field: field.into(), why: why.to_string() }
+}
+
+/// Compare-and-set of a generation.
+pub(crate) fn expect_generation(what: &str, expect: Option<Generation>, found: Generation) -> Outcome {
+    match expect {
+        Some(generation) if generation != found => Err(Rejected::Changed { what: what.into(), generation: found }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl ClusterState {
+    /// Applies one command: a pure function of the state and the command.
+    ///
+    /// # Errors
+    /// A refusal, with the state unchanged.
+    pub fn apply(&mut self, command: &Command) -> Result<(), Rejected> {
+        let begins = matches!(command, Command::Cluster(crate::command::ClusterCommand::Init(_)));
+        if !begins && command.feature_level() > self.feature_level {
+            return Err(Rejected::FeatureLevel { needs: command.feature_level(), at: self.feature_level });
+        }
+        match command {
+            Command::Cluster(c) => cluster::apply(self, c),
+            Command::Member(c) => member::apply(self, c),
+            Command::Identity(c) => identity::apply(self, c),
+            Command::Instance(c) => instance::apply(self, c),
+            Command::Image(c) => image::apply(self, c),
+            Command::Profile(c) => profile::apply(self, c),
+            Command::Project(c) => project::apply(self, c),
+            Command::Network(c) => network::apply(self, c),
+            Command::Pool(c) => pool::apply(self, c),
+        }
+    }
+}

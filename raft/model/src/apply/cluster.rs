@@ -1,0 +1,78 @@
+//! The cluster as a whole.
+
+use super::{Outcome, expect_generation};
+use crate::command::{ClusterCommand, Init};
+use crate::profile::Profile;
+use crate::project::Project;
+use crate::{ClusterState, Generation, NodeId, ProfileName, ProjectName, Rejected};
+
+pub(super) fn apply(state: &mut ClusterState, command: &ClusterCommand) -> Outcome {
+    match command {
+        ClusterCommand::Init(init) => begin(state, init),
+        ClusterCommand::SetConfig { set, expect } => {
+            expect_generation("server configuration", *expect, state.config_generation)?;
+            for (key, value) in set {
+                match value {
+                    Some(value) => state.config.insert(key.clone(), value.clone()),
+                    None => state.config.remove(key),
+                };
+            }
+            state.config_generation = state.config_generation.next();
+            Ok(())
+        }
+        ClusterCommand::RaiseFeatureLevel { level } => {
+            let lagging = state.members.values().find(|m| m.announced.feature_level < *level);
+            match lagging {
+                Some(member) => Err(Rejected::Busy(format!(
+                    "member {} only understands feature level {}",
+                    member.name, member.announced.feature_level
+                ))),
+                None => {
+                    state.feature_level = state.feature_level.max(*level);
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+fn begin(state: &mut ClusterState, init: &Init) -> Outcome {
+    if !state.cluster_id.is_nil() {
+        return Err(Rejected::Busy("the cluster is already initialised".into()));
+    }
+    if init.member.id != NodeId(1) {
+        return Err(Rejected::Stale("the first member's id is 1".into()));
+    }
+    *state = ClusterState {
+        cluster_id: init.cluster_id,
+        secrets: init.secrets.clone(),
+        feature_level: init.member.announced.feature_level,
+        next_node: 2,
+        ..ClusterState::default()
+    };
+    state.members.insert(init.member.id, init.member.clone());
+    let project = ProjectName::default_project();
+    state.projects.insert(
+        project.clone(),
+        Project {
+            name: project.clone(),
+            description: "Default project".into(),
+            config: Default::default(),
+            created_at: init.at,
+            generation: Generation(1),
+        },
+    );
+    let profile = ProfileName::default_profile();
+    state.profiles.insert(
+        (project.clone(), profile.clone()),
+        Profile {
+            project,
+            name: profile,
+            description: "Default profile".into(),
+            config: Default::default(),
+            devices: Default::default(),
+            generation: Generation(1),
+        },
+    );
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Instances.
+
+use super::{Outcome, exists, expect_generation, invalid, not_found};
+use crate::command::InstanceCommand;
+use crate::device::{self, Device};
+use crate::instance::{Instance, Intent, Origin, Phase, Placement, Report, Run, Spec, StopMode, Target};
+use crate::{
+    ClusterState, Epoch, Generation, InstanceId, InstanceName, NodeId, ProjectName, Rejected, Timestamp,
+};
+
+pub(super) fn apply(state: &mut ClusterState, command: &InstanceCommand) -> Outcome {
+    match command {
+        InstanceCommand::Create(instance) => create(state, instance),
+        InstanceCommand::Place { id, node, epoch } => place(state, *id, *node, *epoch),
+        InstanceCommand::RefusePlacement { id, reason } => {
+            let instance = find(state, *id)?;
+            if let Placement::Unplaced { refused } = &mut instance.placement {
+                *refused = Some(reason.clone());
+            }
+            Ok(())
+        }
+        InstanceCommand::UpdateSpec { id, expect, spec } => update_spec(state, *id, *expect, spec),
+        InstanceCommand::Rename { id, name } => rename(state, *id, name),
+        InstanceCommand::SetRun { id, intent, restart, stop, at } => {
+            set_run(state, *id, *intent, *restart, *stop, *at)
+        }
+        InstanceCommand::Report { id, report } => accept_report(state, *id, report),
+        InstanceCommand::Forget { id, epoch } => forget(state, *id, *epoch),
+        InstanceCommand::SetVolatile { id, epoch, set } => {
+            let instance = owned(state, *id, *epoch)?;
+            for (key, value) in set.iter().filter(|(key, _)| key.starts_with("volatile.")) {
+                match value {
+                    Some(value) => instance.spec.config.insert(key.clone(), value.clone()),
+                    None => instance.spec.config.remove(key),
+                };
+            }
+            Ok(())
+        }
+    }
+}
+
+fn find(state: &mut ClusterState, id: InstanceId) -> Result<&mut Instance, Rejected> {
+    state.instances.get_mut(&id).ok_or_else(|| not_found("instance", id))
+}
+
+/// The instance, if `epoch` is still its present one.
+fn owned(state: &mut ClusterState, id: InstanceId, epoch: Epoch) -> Result<&mut Instance, Rejected> {
+    let instance = find(state, id)?;
+    match instance.placement.home() {
+        Some((_, present)) if present == epoch => Ok(instance),
+        Some((_, present)) => Err(Rejected::Stale(format!("instance {id} is at epoch {present}, not {epoch}"))),
+        None => Err(Rejected::Stale(format!("instance {id} has no home"))),
+    }
+}
+
+fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
+    if let Some(same) = state.instances.get(&instance.id) {
+        // The proposer asks again because it does not know whether the first try got through.
+        return match same.project == instance.project && same.name == instance.name {
+            true => Ok(()),
+            false => Err(exists("instance id", instance.id)),
+        };
+    }
+    let key = (instance.project.clone(), instance.name.clone());
+    if !state.projects.contains_key(&instance.project) {
+        return Err(not_found("project", &instance.project));
+    }
+    if state.instance_names.contains_key(&key) {
+        return Err(exists("instance", &instance.name));
+    }
+    if let Origin::Image(fingerprint) = &instance.spec.origin
+        && !state.images.contains_key(fingerprint)
+    {
+        return Err(not_found("image", fingerprint));
+    }
+    match &instance.target {
+        Target::Any => {}
+        Target::Member(name) if state.members.values().any(|m| m.name == *name) => {}
+        Target::Member(name) => return Err(not_found("member", name)),
+        Target::Group(name) if state.groups.contains_key(name) => {}
+        Target::Group(name) => return Err(not_found("cluster group", name)),
+    }
+    check_spec(state, &instance.project, &instance.spec)?;
+    let fresh = Instance {
+        generation: Generation(1),
+        placement: Placement::Unplaced { refused: None },
+        report: None,
+        // Created stopped or, in one step, to be started as soon as it exists.
+        run: match instance.run.intent {
+            Intent::Running => Run { intent: Intent::Running, request: 1, start: 1, stop: StopMode::default() },
+            Intent::Stopped | Intent::Frozen | Intent::Deleted => Run::stopped(),
+        },
+        ..instance.clone()
+    };
+    state.instance_names.insert(key, fresh.id);
+    state.instances.insert(fresh.id, fresh);
+    Ok(())
+}
+
+/// Profiles, networks and pools that the spec names must exist; without a root disk there is no home for its data.
+fn check_spec(state: &ClusterState, project: &ProjectName, spec: &Spec) -> Outcome {
+    for profile in &spec.profiles {
+        if !state.profiles.contains_key(&(project.clone(), profile.clone())) {
+            return Err(not_found("profile", profile));
+        }
+    }
+    let mut has_root = false;
+    for (name, properties) in &state.expanded_devices(project, spec) {
+        let device = device::parse(properties).map_err(|e| invalid(&format!("devices.{name}.{}", e.key), e.why))?;
+        match device {
+            Device::Root { pool, .. } => {
+                has_root = true;
+                if !state.pools.contains_key(&pool) {
+                    return Err(not_found("storage pool", pool));
+                }
+            }
+            Device::Nic { network: Some(network), .. } => {
+                if !state.networks.contains_key(&network) {
+                    return Err(not_found("network", network));
+                }
+            }
+            Device::Nic { network: None, .. } | Device::Disk { .. } | Device::None => {}
+        }
+    }
+    match has_root {
+        true => Ok(()),
+        false => Err(invalid(
+            "devices",
+            "no root disk: add a disk device with path=/ and pool=<storage pool> to the instance or one of its profiles",
+        )),
+    }
+}
+
+fn place(state: &mut ClusterState, id: InstanceId, node: NodeId, epoch: Epoch) -> Outcome {
+    let Some(member) = state.members.get(&node) else { return Err(not_found("member", node)) };
+    if member.duty != crate::member::Duty::Active {
+        return Err(Rejected::Stale(format!("member {} is evacuated", member.name)));
+    }
+    let instance = find(state, id)?;
+    match instance.placement {
+        Placement::Unplaced { .. } if epoch == Epoch(1) => {
+            instance.placement = Placement::On { node, epoch };
+            Ok(())
+        }
+        Placement::Unplaced { .. } => Err(Rejected::Stale("the first epoch is 1".into())),
+        Placement::On { .. } => Err(Rejected::Stale(format!("instance {} already has a home", instance.name))),
+    }
+}
+
+fn update_spec(state: &mut ClusterState, id: InstanceId, expect: Option<Generation>, spec: &Spec) -> Outcome {
+    let found = find(state, id)?.clone();
+    expect_generation("instance", expect, found.generation)?;
+    if found.run.intent == Intent::Deleted {
+        return Err(Rejected::Busy(format!("instance {} is being deleted", found.name)));
+    }
+    if found.spec.kind != spec.kind || found.spec.origin != spec.origin {
+        return Err(invalid("type", "an instance's type and origin cannot change"));
+    }
+    check_spec(state, &found.project, spec)?;
+    let (old, new) = (state.root_pool(&found.project, &found.spec), state.root_pool(&found.project, spec));
+    if old != new {
+        return Err(invalid("devices", "the root disk's pool cannot be changed by an update: move the instance"));
+    }
+    let instance = find(state, id)?;
+    instance.spec = spec.clone();
+    instance.generation = instance.generation.next();
+    Ok(())
+}
+
+fn rename(state: &mut ClusterState, id: InstanceId, name: &InstanceName) -> Outcome {
+    let found = find(state, id)?.clone();
+    if found.run.intent != Intent::Stopped && found.phase() != Some(Phase::Stopped)
+        || matches!(found.phase(), Some(Phase::Running | Phase::Frozen))
+    {
+        return Err(Rejected::Busy(format!("instance {} must be stopped to be renamed", found.name)));
+    }
+    let key = (found.project.clone(), name.clone());
+    if state.instance_names.contains_key(&key) {
+        return Err(exists("instance", name));
+    }
+    state.instance_names.remove(&(found.project.clone(), found.name.clone()));
+    state.instance_names.insert(key, id);
+    let instance = find(state, id)?;
+    instance.name = name.clone();
+    instance.generation = instance.generation.next();
+    Ok(())
+}
+
+fn set_run(
+    state: &mut ClusterState,
+    id: InstanceId,
+    intent: Intent,
+    restart: bool,
+    stop: StopMode,
+    at: Timestamp,
+) -> Outcome {
+    let instance = find(state, id)?;
+    if instance.run.intent == Intent::Deleted {
+        return match intent {
+            Intent::Deleted => Ok(()),
+            Intent::Stopped | Intent::Running | Intent::Frozen => {
+                Err(Rejected::Busy(format!("instance {} is being deleted", instance.name)))
+            }
+        };
+    }
+    if intent == Intent::Deleted {
+        if instance.spec.config.get("security.protection.delete").is_some_and(|v| crate::config::is_true(v)) {
+            return Err(Rejected::Busy(format!("instance {} is protected from deletion", instance.name)));
+        }
+        if matches!(instance.placement, Placement::Unplaced { .. }) {
+            // Nobody ever made anything of it: there is nothing to destroy.
+            let key = (instance.project.clone(), instance.name.clone());
+            state.instance_names.remove(&key);
+            state.instances.remove(&id);
+            return Ok(());
+        }
+    }
+    // A thaw leaves the guest that is there; a start from any other phase, or a restart, means a fresh one.
+    let thaw = instance.phase() == Some(Phase::Frozen) && !restart;
+    let fresh = intent == Intent::Running && !thaw;
+    let run = &mut instance.run;
+    run.intent = intent;
+    run.request += 1;
+    run.start += u64::from(fresh);
+    run.stop = stop;
+    if intent == Intent::Running {
+        instance.last_used_at = at;
+    }
+    Ok(())
+}
+
+fn accept_report(state: &mut ClusterState, id: InstanceId, report: &Report) -> Outcome {
+    let instance = owned(state, id, report.epoch)?;
+    if report.request > instance.run.request {
+        return Err(Rejected::Stale(format!("request {} was never made", report.request)));
+    }
+    // Reports of one agent may overtake each other when an answer is lost: an older one never wins.
+    if instance.current_report().is_some_and(|held| held.request > report.request || held.at > report.at) {
+        return Ok(());
+    }
+    instance.report = Some(report.clone());
+    Ok(())
+}
+
+fn forget(state: &mut ClusterState, id: InstanceId, epoch: Epoch) -> Outcome {
+    if !state.instances.contains_key(&id) {
+        return Ok(());
+    }
+    let instance = owned(state, id, epoch)?;
+    if instance.run.intent != Intent::Deleted {
+        return Err(Rejected::Busy(format!("instance {} is not being deleted", instance.name)));
+    }
+    let key = (instance.project.clone(), instance.name.clone());
+    state.instance_names.remove(&key);
+    state.instances.remove(&id);
+    Ok(())
+}
