@@ -82,7 +82,7 @@ pub trait Peers: Send + Sync {
 }
 
 /// One network interface of a running guest.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LiveInterface {
     pub name: String,
     pub host_name: String,
@@ -98,7 +98,7 @@ pub struct LiveInterface {
 }
 
 /// What is known of a running guest, from memory.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LiveState {
     pub pid: u32,
     pub started_at: Timestamp,

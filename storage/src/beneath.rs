@@ -86,7 +86,8 @@ impl Tree {
         Ok(File::from(fd))
     }
 
-    /// Puts `bytes` at `path`, in place of any file or link there (never through it), whole or not at all.
+    /// Puts `bytes` at `path`, in place of any file or link there (never through it), whole or not at all, also after
+    /// a crash.
     pub fn replace(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> io::Result<()> {
         let path = path.as_ref();
         let mut name = OsString::from(".basalt-");
@@ -96,7 +97,9 @@ impl Tree {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        io::Write::write_all(&mut self.create(&temp, mode)?, bytes)?;
+        let mut file = self.create(&temp, mode)?;
+        io::Write::write_all(&mut file, bytes)?;
+        file.sync_data()?;
         self.rename(&temp, path)
     }
 
@@ -179,11 +182,12 @@ impl Tree {
 
     /// Makes the folder's entries durable.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(fs::fsync(self.resolve(Path::new(""), OFlags::DIRECTORY)?)?)
+        Ok(fs::fsync(self.reopen()?)?)
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    /// The root as a real descriptor, for what `O_PATH` ones cannot do.
+    pub(crate) fn reopen(&self) -> io::Result<OwnedFd> {
+        self.resolve(Path::new(""), OFlags::DIRECTORY)
     }
 
     fn open_regular(&self, path: &Path, flags: OFlags) -> io::Result<File> {

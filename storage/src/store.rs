@@ -101,6 +101,12 @@ pub trait VolumeStore: Send + Sync + Debug {
     /// Every instance volume in the pool, half-made ones too.
     async fn list(&self) -> Result<Vec<FoundVolume>, Error>;
 
+    /// One volume, half-made ones too. The agent asks it before each step: a driver that can answer without listing
+    /// all of them should.
+    async fn find(&self, id: InstanceId) -> Result<Option<FoundVolume>, Error> {
+        Ok(self.list().await?.into_iter().find(|volume| volume.id == id))
+    }
+
     /// Makes the volume from `origin` with the epoch stamped on it, mounts it, and limits it to `size` bytes where the
     /// pool can ([`Error::Unsupported`] where it cannot and a size is asked for). Idempotent: a complete volume keeps its
     /// content whatever `origin` says; a half-made one is made anew. A complete volume with another epoch is refused with

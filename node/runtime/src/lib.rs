@@ -28,7 +28,7 @@ mod task;
 
 pub use backoff::Backoff;
 pub use exec::{
-    CommandRunner, ExecError, Finished, HostRunner, Invocation, Streaming,
+    Attached, CommandRunner, ExecError, Finished, HostRunner, Invocation, Streaming,
     scripted::{Answer, ScriptedRunner},
 };
 pub use gate::{Gate, Guard};
@@ -38,3 +38,15 @@ pub use task::{Panicked, Task, spawn, spawn_blocking};
 
 /// Any error that a supervised task may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// An error with all its causes, for the log: `outer: inner: innermost`.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

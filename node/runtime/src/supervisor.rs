@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use crate::{
-    Backoff, BoxError, Shutdown,
+    Backoff, BoxError, Shutdown, chain,
     task::{Panicked, caught},
 };
 
@@ -129,17 +129,6 @@ impl Supervisor {
     pub fn running(&self) -> usize {
         self.shutdown.gate().len()
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -81,9 +81,17 @@ pub struct Init {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberCommand {
     /// Redeems `token` and admits `member`, whose id must be the next of the counter.
-    Join { token: TokenId, secret_hash: Fingerprint, member: Box<Member>, at: Timestamp },
+    Join {
+        token: TokenId,
+        secret_hash: Fingerprint,
+        member: Box<Member>,
+        at: Timestamp,
+    },
     /// What a member's agent says of its machine.
-    Announce { id: NodeId, announcement: Box<Announcement> },
+    Announce {
+        id: NodeId,
+        announcement: Box<Announcement>,
+    },
     Update {
         id: NodeId,
         failure_domain: String,
@@ -91,14 +99,33 @@ pub enum MemberCommand {
         groups: BTreeSet<GroupName>,
         config: BTreeMap<String, String>,
     },
-    Rename { id: NodeId, name: MemberName },
-    SetDuty { id: NodeId, duty: Duty },
-    SetHealth { id: NodeId, health: Health },
+    Rename {
+        id: NodeId,
+        name: MemberName,
+    },
+    SetDuty {
+        id: NodeId,
+        duty: Duty,
+    },
+    SetHealth {
+        id: NodeId,
+        health: Health,
+    },
     /// Takes a member out. Without `force` it must hold no instance; with it, its instances are forgotten.
-    Remove { id: NodeId, force: bool },
+    Remove {
+        id: NodeId,
+        force: bool,
+    },
     AddGroup(Group),
-    UpdateGroup { name: GroupName, description: String, members: Option<BTreeSet<MemberName>> },
-    RenameGroup { name: GroupName, to: GroupName },
+    UpdateGroup {
+        name: GroupName,
+        description: String,
+        members: Option<BTreeSet<MemberName>>,
+    },
+    RenameGroup {
+        name: GroupName,
+        to: GroupName,
+    },
     RemoveGroup(GroupName),
 }
 
@@ -108,12 +135,19 @@ pub enum IdentityCommand {
     AddToken(Token),
     RevokeToken(TokenId),
     /// Redeems a trust token for `certificate`; consumption and trust are one step.
-    RedeemTrust { token: TokenId, secret_hash: Fingerprint, certificate: Box<Certificate>, at: Timestamp },
+    RedeemTrust {
+        token: TokenId,
+        secret_hash: Fingerprint,
+        certificate: Box<Certificate>,
+        at: Timestamp,
+    },
     AddCertificate(Certificate),
     UpdateCertificate(Certificate),
     RemoveCertificate(Fingerprint),
     /// Drops tokens that expired before `at`.
-    DropExpired { at: Timestamp },
+    DropExpired {
+        at: Timestamp,
+    },
 }
 
 /// Instances.
@@ -122,19 +156,49 @@ pub enum InstanceCommand {
     /// The id is made by the proposer, so a repeated proposal is harmless.
     Create(Box<Instance>),
     /// The placement controller's choice. `epoch` must be the next one.
-    Place { id: InstanceId, node: NodeId, epoch: Epoch },
+    Place {
+        id: InstanceId,
+        node: NodeId,
+        epoch: Epoch,
+    },
     /// The placement controller found no home; the text names every member with its reason.
-    RefusePlacement { id: InstanceId, reason: String },
-    UpdateSpec { id: InstanceId, expect: Option<Generation>, spec: Box<Spec> },
-    Rename { id: InstanceId, name: InstanceName },
+    RefusePlacement {
+        id: InstanceId,
+        reason: String,
+    },
+    UpdateSpec {
+        id: InstanceId,
+        expect: Option<Generation>,
+        spec: Box<Spec>,
+    },
+    Rename {
+        id: InstanceId,
+        name: InstanceName,
+    },
     /// A request of the user about running. `restart` asks for a fresh guest even when one runs.
-    SetRun { id: InstanceId, intent: Intent, restart: bool, stop: StopMode, at: Timestamp },
+    SetRun {
+        id: InstanceId,
+        intent: Intent,
+        restart: bool,
+        stop: StopMode,
+        at: Timestamp,
+    },
     /// What the home says.
-    Report { id: InstanceId, report: Report },
+    Report {
+        id: InstanceId,
+        report: Report,
+    },
     /// The home has destroyed what was `Deleted`.
-    Forget { id: InstanceId, epoch: Epoch },
+    Forget {
+        id: InstanceId,
+        epoch: Epoch,
+    },
     /// Sets `volatile.*` keys found out by the home agent: facts of the host, not the user's intent.
-    SetVolatile { id: InstanceId, epoch: Epoch, set: BTreeMap<String, Option<String>> },
+    SetVolatile {
+        id: InstanceId,
+        epoch: Epoch,
+        set: BTreeMap<String, Option<String>>,
+    },
 }
 
 /// Images and aliases.
@@ -162,8 +226,15 @@ pub enum ProfileCommand {
         config: Config,
         devices: Devices,
     },
-    Rename { project: ProjectName, name: ProfileName, to: ProfileName },
-    Remove { project: ProjectName, name: ProfileName },
+    Rename {
+        project: ProjectName,
+        name: ProfileName,
+        to: ProfileName,
+    },
+    Remove {
+        project: ProjectName,
+        name: ProfileName,
+    },
 }
 
 /// Projects.
@@ -188,10 +259,23 @@ pub enum NetworkCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolCommand {
     Add(Pool),
-    Update { name: PoolName, expect: Option<Generation>, description: String, config: BTreeMap<String, String> },
+    Update {
+        name: PoolName,
+        expect: Option<Generation>,
+        description: String,
+        config: BTreeMap<String, String>,
+    },
     /// Keys of one member only.
-    SetMemberConfig { name: PoolName, node: NodeId, config: BTreeMap<String, String> },
+    SetMemberConfig {
+        name: PoolName,
+        node: NodeId,
+        config: BTreeMap<String, String>,
+    },
     /// What a member's agent says of its share.
-    Status { name: PoolName, node: NodeId, status: PoolStatus },
+    Status {
+        name: PoolName,
+        node: NodeId,
+        status: PoolStatus,
+    },
     Remove(PoolName),
 }

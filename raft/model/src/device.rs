@@ -79,7 +79,8 @@ fn disk(properties: &BTreeMap<String, String>) -> Result<Device, InvalidDevice> 
     only(properties, &["type", "path", "pool", "size", "source", "readonly"])?;
     let path = get(properties, "path").ok_or_else(|| bad("path", "is missing"))?;
     if path == "/" {
-        let pool = parsed(properties, "pool")?.ok_or_else(|| bad("pool", "is missing: the root disk lies in a pool"))?;
+        let pool =
+            parsed(properties, "pool")?.ok_or_else(|| bad("pool", "is missing: the root disk lies in a pool"))?;
         let size = get(properties, "size").map(parse_bytes).transpose().map_err(|e| bad("size", e))?;
         return match get(properties, "source") {
             Some(_) => Err(bad("source", "the root disk has none")),
@@ -114,7 +115,9 @@ fn nic(properties: &BTreeMap<String, String>) -> Result<Device, InvalidDevice> {
         (Some(_), Some(_), _) => return Err(bad("nictype", "may not be given together with network")),
         (Some(other), None, _) => return Err(bad("nictype", format!("{other:?} is not supported; use bridged"))),
         (None, Some(_), Some(_)) => return Err(bad("parent", "may not be given together with network")),
-        (None, None, _) => return Err(bad("network", "is missing: name a managed network, or give nictype and parent")),
+        (None, None, _) => {
+            return Err(bad("network", "is missing: name a managed network, or give nictype and parent"));
+        }
     }
     // A parent becomes an interface name in an engine's config: hold it to what the kernel takes.
     if let Some(parent) = &parent {

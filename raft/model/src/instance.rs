@@ -158,6 +158,8 @@ pub struct Report {
     /// The generation of the spec that the host's side was made from.
     pub generation: Generation,
     pub phase: Phase,
+    /// Whether the root file system exists. Once it did, it is never made anew: data that is gone is said to be gone.
+    pub made: bool,
     /// The last request that was carried out, or failed for good.
     pub request: u64,
     /// Why the request failed, or what went wrong since.

@@ -1,6 +1,7 @@
 //! What must hold after every apply. Run by tests, by the simulation and by debug builds.
 
-use crate::instance::{Intent, Placement};
+use crate::device::{self, Device};
+use crate::instance::{Devices, Intent, Placement};
 use crate::{ClusterState, NodeId};
 
 /// Every rule that `state` breaks, in words; empty when all is well.
@@ -90,15 +91,49 @@ fn references(state: &ClusterState, broken: &mut Vec<String>) {
         if !state.projects.contains_key(&instance.project) {
             broken.push(format!("instance {} is in a project that does not exist", instance.name));
         }
-        let missing =
-            instance.spec.profiles.iter().find(|p| !state.profiles.contains_key(&(instance.project.clone(), (*p).clone())));
+        let missing = instance
+            .spec
+            .profiles
+            .iter()
+            .find(|p| !state.profiles.contains_key(&(instance.project.clone(), (*p).clone())));
         if let Some(profile) = missing {
             broken.push(format!("instance {} uses profile {profile}, which does not exist", instance.name));
         }
+        let expanded = state.expanded_devices(&instance.project, &instance.spec);
+        let roots = devices(state, &format!("instance {}", instance.name), &expanded, broken);
+        if roots != 1 {
+            broken.push(format!("instance {} has {roots} root disks", instance.name));
+        }
+    }
+    for profile in state.profiles.values() {
+        devices(state, &format!("profile {}", profile.name), &profile.devices, broken);
     }
     for pool in state.pools.values() {
         if pool.status.keys().any(|node| !state.members.contains_key(node)) {
             broken.push(format!("pool {} has a status from a stranger", pool.name));
         }
     }
+}
+
+/// Checks what `devices` name; says how many root disks there are among them.
+fn devices(state: &ClusterState, owner: &str, devices: &Devices, broken: &mut Vec<String>) -> usize {
+    let mut roots = 0;
+    for (name, properties) in devices {
+        match device::parse(properties) {
+            Ok(Device::Root { pool, .. }) => {
+                roots += 1;
+                if !state.pools.contains_key(&pool) {
+                    broken.push(format!("{owner} lies in storage pool {pool}, which does not exist"));
+                }
+            }
+            Ok(Device::Nic { network: Some(network), .. }) => {
+                if !state.networks.contains_key(&network) {
+                    broken.push(format!("{owner} is on network {network}, which does not exist"));
+                }
+            }
+            Ok(Device::Nic { network: None, .. } | Device::Disk { .. } | Device::None) => {}
+            Err(error) => broken.push(format!("{owner} has device {name}, which cannot be read: {error}")),
+        }
+    }
+    roots
 }

@@ -54,6 +54,9 @@ pub struct Member {
     pub name: MemberName,
     /// Of the node's own certificate, made by the cluster's CA.
     pub certificate: Fingerprint,
+    /// That certificate, as PEM: a joiner whose reply was lost gets the same one again.
+    #[serde(default)]
+    pub certificate_pem: String,
     pub joined_at: Timestamp,
     /// Hash of the token's secret that was redeemed, so that a joiner whose reply was lost may ask again.
     #[serde(default)]

@@ -7,8 +7,7 @@ use crate::device::{self, Device};
 use crate::instance::{Config, Devices, Instance, Intent, Spec};
 use crate::member::{Health, Member};
 use crate::{
-    AliasName, ClusterState, Fingerprint, InstanceName, MemberName, NetworkName, NodeId, PoolName, ProjectName,
-    Version,
+    AliasName, ClusterState, Fingerprint, InstanceName, MemberName, NetworkName, NodeId, PoolName, ProjectName, Version,
 };
 
 /// A snapshot of the state at one version. Cheap to clone, never changes.

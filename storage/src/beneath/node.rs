@@ -40,7 +40,6 @@ pub struct Attributes {
     pub identity: (u64, u64),
     /// Last change of content, seconds and nanoseconds since 1970.
     pub modified: (i64, u32),
-    pub(crate) rdev: u64,
 }
 
 /// One entry. Links are never followed.
@@ -73,7 +72,6 @@ impl Node {
             links: stat.st_nlink,
             identity: (stat.st_dev, stat.st_ino),
             modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-            rdev: stat.st_rdev,
         };
         Ok(Node { fd, attributes })
     }
@@ -101,7 +99,6 @@ impl Node {
     pub fn set_modified(&self, (seconds, nanos): (i64, u32)) -> io::Result<()> {
         let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         let times = Timestamps { last_access: time, last_modification: time };
-        // AT_EMPTY_PATH works for O_PATH handles only from 6.? on; the magic link is old and never followed further.
         Ok(fs::utimensat(fs::CWD, self.magic().as_str(), &times, AtFlags::empty())?)
     }
 
@@ -154,12 +151,12 @@ impl Node {
         Ok(fs::removexattr(self.magic().as_str(), name.as_ref())?)
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// The kernel's own name for our descriptor. It jumps to exactly this entry, also to a link itself.
-    pub(crate) fn magic(&self) -> String {
+    fn magic(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
 }

@@ -113,7 +113,11 @@ fn descend<E: From<io::Error>>(
     }
     let entries = list(resolve_at(dir.fd(), Path::new(""), OFlags::DIRECTORY)?.as_fd())?;
     for entry in entries {
-        let node = Node::open(resolve_at(dir.fd(), Path::new(&entry.name), OFlags::PATH)?)?;
+        let node = match resolve_at(dir.fd(), Path::new(&entry.name), OFlags::PATH) {
+            // The tree of a running guest changes under us.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => Node::open(other?)?,
+        };
         path.push(&entry.name);
         visit(path, &node, Visit::Enter)?;
         if node.attributes().kind == NodeKind::Dir {

@@ -1,6 +1,6 @@
 //! The cluster as a whole.
 
-use super::{Outcome, expect_generation};
+use super::{Outcome, expect_generation, not_found};
 use crate::command::{ClusterCommand, Init};
 use crate::profile::Profile;
 use crate::project::Project;
@@ -42,6 +42,9 @@ fn begin(state: &mut ClusterState, init: &Init) -> Outcome {
     }
     if init.member.id != NodeId(1) {
         return Err(Rejected::Stale("the first member's id is 1".into()));
+    }
+    if let Some(group) = init.member.groups.first() {
+        return Err(not_found("cluster group", group));
     }
     *state = ClusterState {
         cluster_id: init.cluster_id,

@@ -3,10 +3,8 @@
 use super::{Outcome, exists, expect_generation, invalid, not_found};
 use crate::command::InstanceCommand;
 use crate::device::{self, Device};
-use crate::instance::{Instance, Intent, Origin, Phase, Placement, Report, Run, Spec, StopMode, Target};
-use crate::{
-    ClusterState, Epoch, Generation, InstanceId, InstanceName, NodeId, ProjectName, Rejected, Timestamp,
-};
+use crate::instance::{Devices, Instance, Intent, Origin, Phase, Placement, Report, Run, Spec, StopMode, Target};
+use crate::{ClusterState, Epoch, Generation, InstanceId, InstanceName, NodeId, ProjectName, Rejected, Timestamp};
 
 pub(super) fn apply(state: &mut ClusterState, command: &InstanceCommand) -> Outcome {
     match command {
@@ -21,9 +19,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &InstanceCommand) -> Outc
         }
         InstanceCommand::UpdateSpec { id, expect, spec } => update_spec(state, *id, *expect, spec),
         InstanceCommand::Rename { id, name } => rename(state, *id, name),
-        InstanceCommand::SetRun { id, intent, restart, stop, at } => {
-            set_run(state, *id, *intent, *restart, *stop, *at)
-        }
+        InstanceCommand::SetRun { id, intent, restart, stop, at } => set_run(state, *id, *intent, *restart, *stop, *at),
         InstanceCommand::Report { id, report } => accept_report(state, *id, report),
         InstanceCommand::Forget { id, epoch } => forget(state, *id, *epoch),
         InstanceCommand::SetVolatile { id, epoch, set } => {
@@ -98,37 +94,39 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
 }
 
 /// Profiles, networks and pools that the spec names must exist; without a root disk there is no home for its data.
-fn check_spec(state: &ClusterState, project: &ProjectName, spec: &Spec) -> Outcome {
+pub(super) fn check_spec(state: &ClusterState, project: &ProjectName, spec: &Spec) -> Outcome {
     for profile in &spec.profiles {
         if !state.profiles.contains_key(&(project.clone(), profile.clone())) {
             return Err(not_found("profile", profile));
         }
     }
-    let mut has_root = false;
-    for (name, properties) in &state.expanded_devices(project, spec) {
-        let device = device::parse(properties).map_err(|e| invalid(&format!("devices.{name}.{}", e.key), e.why))?;
-        match device {
-            Device::Root { pool, .. } => {
-                has_root = true;
-                if !state.pools.contains_key(&pool) {
-                    return Err(not_found("storage pool", pool));
-                }
-            }
-            Device::Nic { network: Some(network), .. } => {
-                if !state.networks.contains_key(&network) {
-                    return Err(not_found("network", network));
-                }
-            }
-            Device::Nic { network: None, .. } | Device::Disk { .. } | Device::None => {}
-        }
-    }
-    match has_root {
-        true => Ok(()),
-        false => Err(invalid(
+    let devices = state.expanded_devices(project, spec);
+    check_devices(state, &devices)?;
+    match devices.values().filter(|p| matches!(device::parse(p), Ok(Device::Root { .. }))).count() {
+        1 => Ok(()),
+        0 => Err(invalid(
             "devices",
             "no root disk: add a disk device with path=/ and pool=<storage pool> to the instance or one of its profiles",
         )),
+        _ => Err(invalid("devices", "more than one root disk: only one disk device may have path=/")),
     }
+}
+
+/// Devices must be readable, and the networks and pools that they name must exist.
+pub(super) fn check_devices(state: &ClusterState, devices: &Devices) -> Outcome {
+    for (name, properties) in devices {
+        let device = device::parse(properties).map_err(|e| invalid(&format!("devices.{name}.{}", e.key), e.why))?;
+        match device {
+            Device::Root { pool, .. } if !state.pools.contains_key(&pool) => {
+                return Err(not_found("storage pool", pool));
+            }
+            Device::Nic { network: Some(network), .. } if !state.networks.contains_key(&network) => {
+                return Err(not_found("network", network));
+            }
+            Device::Root { .. } | Device::Nic { .. } | Device::Disk { .. } | Device::None => {}
+        }
+    }
+    Ok(())
 }
 
 fn place(state: &mut ClusterState, id: InstanceId, node: NodeId, epoch: Epoch) -> Outcome {
@@ -215,9 +213,12 @@ fn set_run(
             return Ok(());
         }
     }
-    // A thaw leaves the guest that is there; a start from any other phase, or a restart, means a fresh one.
-    let thaw = instance.phase() == Some(Phase::Frozen) && !restart;
-    let fresh = intent == Intent::Running && !thaw;
+    // A guest that is there, or about to be, stays: a thaw, or a start that crosses another one, must not replace it.
+    let there = match instance.phase() {
+        Some(Phase::Running | Phase::Frozen) => true,
+        Some(Phase::Stopped | Phase::Failed) | None => instance.run.intent == Intent::Running && !instance.settled(),
+    };
+    let fresh = intent == Intent::Running && (restart || !there);
     let run = &mut instance.run;
     run.intent = intent;
     run.request += 1;

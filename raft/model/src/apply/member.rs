@@ -17,9 +17,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &MemberCommand) -> Outcom
             Ok(())
         }
         MemberCommand::Update { id, failure_domain, description, groups, config } => {
-            if let Some(missing) = groups.iter().find(|g| !state.groups.contains_key(*g)) {
-                return Err(not_found("cluster group", missing));
-            }
+            known_groups(state, groups)?;
             let member = member(state, *id)?;
             member.failure_domain = failure_domain.clone();
             member.description = description.clone();
@@ -61,6 +59,13 @@ fn free_name(state: &ClusterState, name: &MemberName) -> Outcome {
     }
 }
 
+fn known_groups(state: &ClusterState, groups: &BTreeSet<GroupName>) -> Outcome {
+    match groups.iter().find(|g| !state.groups.contains_key(*g)) {
+        Some(missing) => Err(not_found("cluster group", missing)),
+        None => Ok(()),
+    }
+}
+
 fn join(
     state: &mut ClusterState,
     token: TokenId,
@@ -81,6 +86,7 @@ fn join(
         return Err(Rejected::FeatureLevel { needs: state.feature_level, at: member.announced.feature_level });
     }
     free_name(state, &member.name)?;
+    known_groups(state, &member.groups)?;
     if let Some(taken) = state.members.values().find(|m| {
         m.announced.api_address == member.announced.api_address
             || m.announced.cluster_address == member.announced.cluster_address

@@ -11,6 +11,10 @@ pub(super) fn apply(state: &mut ClusterState, command: &PoolCommand) -> Outcome 
             if state.pools.contains_key(&pool.name) {
                 return Err(exists("storage pool", &pool.name));
             }
+            let mut named = pool.member_config.keys().chain(pool.status.keys());
+            if let Some(stranger) = named.find(|node| !state.members.contains_key(*node)) {
+                return Err(not_found("member", stranger));
+            }
             state.pools.insert(pool.name.clone(), Pool { generation: Generation(1), ..pool.clone() });
             Ok(())
         }

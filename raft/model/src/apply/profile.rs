@@ -1,6 +1,7 @@
 //! Profiles.
 
-use super::{Outcome, exists, expect_generation, not_found};
+use super::instance::{check_devices, check_spec};
+use super::{Outcome, exists, expect_generation, invalid, not_found};
 use crate::command::ProfileCommand;
 use crate::profile::Profile;
 use crate::{ClusterState, Generation, ProfileName, ProjectName, Rejected};
@@ -15,24 +16,47 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProfileCommand) -> Outco
             if state.profiles.contains_key(&key) {
                 return Err(exists("profile", &profile.name));
             }
+            check_devices(state, &profile.devices)?;
             state.profiles.insert(key, Profile { generation: Generation(1), ..profile.clone() });
             Ok(())
         }
         ProfileCommand::Update { project, name, expect, description, config, devices } => {
-            let profile = state
-                .profiles
-                .get_mut(&(project.clone(), name.clone()))
-                .ok_or_else(|| not_found("profile", name))?;
-            expect_generation("profile", *expect, profile.generation)?;
-            profile.description = description.clone();
-            profile.config = config.clone();
-            profile.devices = devices.clone();
-            profile.generation = profile.generation.next();
-            Ok(())
+            let key = (project.clone(), name.clone());
+            let Some(found) = state.profiles.get(&key).cloned() else { return Err(not_found("profile", name)) };
+            expect_generation("profile", *expect, found.generation)?;
+            let changed = Profile {
+                description: description.clone(),
+                config: config.clone(),
+                devices: devices.clone(),
+                generation: found.generation.next(),
+                ..found
+            };
+            update(state, key, changed)
         }
         ProfileCommand::Rename { project, name, to } => rename(state, project, name, to),
         ProfileCommand::Remove { project, name } => remove(state, project, name),
     }
+}
+
+/// Puts `changed` in place, if all that use it stay whole: a profile may bring an instance its root disk.
+fn update(state: &mut ClusterState, key: (ProjectName, ProfileName), changed: Profile) -> Outcome {
+    let same_devices = state.profiles.get(&key).is_some_and(|held| held.devices == changed.devices);
+    let mut after = state.clone();
+    after.profiles.insert(key.clone(), changed.clone());
+    if !same_devices {
+        check_devices(&after, &changed.devices)?;
+        let (project, name) = &key;
+        let users = state.instances.values().filter(|i| i.project == *project && i.spec.profiles.contains(name));
+        for user in users {
+            check_spec(&after, project, &user.spec)?;
+            if after.root_pool(project, &user.spec) != state.root_pool(project, &user.spec) {
+                let why = format!("would change the pool of the root disk of instance {}", user.name);
+                return Err(invalid("devices", why));
+            }
+        }
+    }
+    *state = after;
+    Ok(())
 }
 
 fn rename(state: &mut ClusterState, project: &ProjectName, name: &ProfileName, to: &ProfileName) -> Outcome {

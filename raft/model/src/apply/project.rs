@@ -1,7 +1,10 @@
 //! Projects.
 
+use std::collections::BTreeSet;
+
 use super::{Outcome, exists, expect_generation, not_found};
 use crate::command::ProjectCommand;
+use crate::identity::Grant;
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::{ClusterState, Generation, ProfileName, ProjectName, Rejected};
@@ -22,6 +25,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProjectCommand) -> Outco
             empty(state, name)?;
             state.profiles.retain(|(project, _), _| project != name);
             state.projects.remove(name);
+            regrant(state, name, None);
             Ok(())
         }
     }
@@ -77,5 +81,31 @@ fn rename(state: &mut ClusterState, name: &ProjectName, to: &ProjectName) -> Out
     }
     state.projects.remove(name);
     state.projects.insert(to.clone(), Project { name: to.clone(), ..project });
+    regrant(state, name, Some(to));
     Ok(())
+}
+
+/// What was granted for a project follows it to its new name, or ends with it: a later project that happens to bear
+/// the old name is another one.
+fn regrant(state: &mut ClusterState, name: &ProjectName, to: Option<&ProjectName>) {
+    let moved = |projects: &BTreeSet<ProjectName>| {
+        let kept = projects.iter().filter(|p| *p != name).cloned();
+        projects.contains(name).then(|| kept.chain(to.cloned()).collect::<BTreeSet<_>>())
+    };
+    let certificates: Vec<_> = state.certificates.values().cloned().collect();
+    for mut certificate in certificates {
+        if let Some(projects) = moved(&certificate.projects) {
+            certificate.projects = projects;
+            state.certificates.insert(certificate.fingerprint.clone(), certificate);
+        }
+    }
+    let tokens: Vec<_> = state.tokens.values().cloned().collect();
+    for mut token in tokens {
+        if let Grant::Trust { projects, .. } = &mut token.grant
+            && let Some(now) = moved(projects)
+        {
+            *projects = now;
+            state.tokens.insert(token.id, token);
+        }
+    }
 }

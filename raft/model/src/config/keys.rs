@@ -12,11 +12,31 @@ const fn live(name: &'static str, check: Check, default: &'static str, help: &'s
 
 /// Keys of instances and profiles.
 pub const INSTANCE: &[Key] = &[
-    key("boot.autorestart", Check::Bool, "false", "Start the guest again when it ends by itself, at most 10 times a minute."),
-    key("boot.autostart", Check::Bool, "last state", "Start the guest when its host has booted; unset restores the last state."),
-    key("boot.autostart.delay", Check::Number(0, 3600), "0", "Seconds to wait after starting this guest before the next one."),
+    key(
+        "boot.autorestart",
+        Check::Bool,
+        "false",
+        "Start the guest again when it ends by itself, at most 10 times a minute.",
+    ),
+    key(
+        "boot.autostart",
+        Check::Bool,
+        "last state",
+        "Start the guest when its host has booted; unset restores the last state.",
+    ),
+    key(
+        "boot.autostart.delay",
+        Check::Number(0, 3600),
+        "0",
+        "Seconds to wait after starting this guest before the next one.",
+    ),
     key("boot.autostart.priority", Check::Number(0, 1_000_000), "0", "Guests with a higher number start first."),
-    key("boot.host_shutdown_timeout", Check::Number(0, 3600), "30", "Seconds that a clean stop may take before the guest is killed."),
+    key(
+        "boot.host_shutdown_timeout",
+        Check::Number(0, 3600),
+        "30",
+        "Seconds that a clean stop may take before the guest is killed.",
+    ),
     key("environment.*", Check::Text, "", "Environment of the guest's init and of programs run in it."),
     key("image.*", Check::Text, "", "Properties of the image that the instance was made from."),
     live("limits.cpu", Check::Cpu, "all", "How many CPUs (2) or which (0-3)."),
@@ -35,7 +55,12 @@ pub const INSTANCE: &[Key] = &[
 pub const CLUSTER: &[Key] = &[
     live("cluster.join_token_expiry", Check::Expiry, "3H", "How long a join token can be redeemed."),
     live("cluster.max_voters", Check::OneOf(&["3", "5"]), "3", "How many members vote in the Raft group."),
-    live("cluster.offline_threshold", Check::Number(5, 3600), "20", "Seconds of silence after which a member counts as offline."),
+    live(
+        "cluster.offline_threshold",
+        Check::Number(5, 3600),
+        "20",
+        "Seconds of silence after which a member counts as offline.",
+    ),
     live("core.metrics_authentication", Check::Bool, "true", "Whether /1.0/metrics needs a trusted certificate."),
     live("core.remote_token_expiry", Check::Expiry, "none", "How long a trust token can be redeemed."),
     live("user.*", Check::Text, "", "Free for users."),
@@ -69,7 +94,12 @@ pub const NETWORK: &[Key] = &[
 /// Keys of storage pools.
 pub const POOL: &[Key] = &[
     key("size", Check::Size, "a fifth of the free space", "Size of the loop file of a zfs pool; per member."),
-    key("source", Check::Text, "a loop file or folder of Basalt's own", "Path, device or dataset that holds the pool; per member."),
+    key(
+        "source",
+        Check::Text,
+        "a loop file or folder of Basalt's own",
+        "Path, device or dataset that holds the pool; per member.",
+    ),
     key("zfs.pool_name", Check::Text, "basalt-<member>-<pool>", "Name of the zpool; per member."),
     live("user.*", Check::Text, "", "Free for users."),
 ];

@@ -119,6 +119,22 @@ async fn streams_both_ways_and_reports_the_end() {
 }
 
 #[tokio::test]
+async fn dropping_a_stream_ends_the_child() {
+    let mut stream = HostRunner.stream(sh("echo $$; exec sleep 613")).await.unwrap();
+    let mut line = [0; 16];
+    let read = stream.stdout.as_mut().unwrap().read(&mut line).await.unwrap();
+    let pid: i32 = std::str::from_utf8(&line[..read]).unwrap().trim().parse().unwrap();
+    assert!(alive(pid));
+    drop(stream);
+    let gone = async {
+        while alive(pid) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), gone).await.expect("the child must die");
+}
+
+#[tokio::test]
 async fn attaches_to_given_descriptors() {
     let (mut reader, writer) = io::pipe().unwrap();
     let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());

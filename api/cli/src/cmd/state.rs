@@ -1,0 +1,176 @@
+//! Starting, stopping, pausing, deleting, renaming and moving instances. Several at once are done side by side; each
+//! failure is told, and the first decides the exit code.
+
+use anyhow::{Result, bail};
+use basalt_client::Client;
+use clap::Args;
+use futures_util::future::join_all;
+
+use basalt_api::dto::instance::{self, StatePut};
+use basalt_api::dto::state::Action;
+
+use crate::context::Context;
+use crate::output;
+
+/// Patience of a clean stop when the user names none, in seconds: for ever.
+const FOR_EVER: i64 = -1;
+const FROZEN: u16 = 110;
+const STOPPED: u16 = 102;
+const ERROR: u16 = 112;
+
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// The instances
+    #[arg(required_unless_present = "all")]
+    names: Vec<String>,
+    /// All instances of the project
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    names: Names,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    names: Names,
+    /// Kill at once
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds to wait for a clean stop; waits for ever otherwise
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The instances
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Running ones too: kill them first
+    #[arg(short, long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rename {
+    name: String,
+    new_name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Move {
+    name: String,
+    /// The member to move it to, or @GROUP
+    #[arg(long, value_name = "MEMBER|@GROUP")]
+    target: String,
+}
+
+pub(crate) async fn start(context: &Context, args: Start) -> Result<()> {
+    let client = context.client()?;
+    let jobs = resolve(&client, args.names).await?.into_iter().map(|name| start_one(context, client.clone(), name));
+    all(join_all(jobs).await)
+}
+
+async fn start_one(context: &Context, client: Client, name: String) -> Result<()> {
+    let frozen = client.instance(&name).await.map_err(|e| of(&name, e))?.value.status_code == FROZEN;
+    let action = if frozen { Action::Unfreeze } else { Action::Start };
+    change(context, &client, &name, put(action), "Starting").await
+}
+
+pub(crate) async fn stop(context: &Context, args: Stop) -> Result<()> {
+    each(context, args, Action::Stop, "Stopping").await
+}
+
+pub(crate) async fn restart(context: &Context, args: Stop) -> Result<()> {
+    each(context, args, Action::Restart, "Restarting").await
+}
+
+pub(crate) async fn pause(context: &Context, names: Names) -> Result<()> {
+    each(context, Stop { names, force: false, timeout: None }, Action::Freeze, "Pausing").await
+}
+
+pub(crate) async fn resume(context: &Context, names: Names) -> Result<()> {
+    each(context, Stop { names, force: false, timeout: None }, Action::Unfreeze, "Resuming").await
+}
+
+async fn each(context: &Context, args: Stop, action: Action, doing: &str) -> Result<()> {
+    let client = context.client()?;
+    let timeout = args.timeout.map_or(FOR_EVER, i64::from);
+    let wanted = StatePut { force: args.force, timeout, ..put(action) };
+    let names = resolve(&client, args.names).await?;
+    all(join_all(names.iter().map(|name| change(context, &client, name, wanted.clone(), doing))).await)
+}
+
+pub(crate) async fn delete(context: &Context, args: Delete) -> Result<()> {
+    let client = context.client()?;
+    all(join_all(args.names.iter().map(|name| delete_one(context, &client, name, args.force))).await)
+}
+
+async fn delete_one(context: &Context, client: &Client, name: &str, force: bool) -> Result<()> {
+    let status = client.instance(name).await.map_err(|e| of(name, e))?.value.status_code;
+    if status != STOPPED && status != ERROR {
+        if !force {
+            bail!("{name} is running: stop it first, or use --force");
+        }
+        change(context, client, name, StatePut { force: true, ..put(Action::Stop) }, "Stopping").await?;
+    }
+    // An ephemeral instance is gone once it has stopped.
+    match client.delete_instance(name).await {
+        Ok(operation) => match context.follow(client, &operation, &format!("Deleting {name}")).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.context(name.to_owned())),
+        },
+        Err(error) if force && error.is_not_found() => Ok(()),
+        Err(error) => Err(of(name, error)),
+    }
+}
+
+pub(crate) async fn rename(context: &Context, args: Rename) -> Result<()> {
+    let client = context.client()?;
+    let wanted = instance::Rename { name: args.new_name, ..instance::Rename::default() };
+    let operation = client.move_instance(&args.name, &wanted).await?;
+    context.follow(&client, &operation, &format!("Renaming {}", args.name)).await.map(drop)
+}
+
+pub(crate) async fn relocate(context: &Context, args: Move) -> Result<()> {
+    let client = context.client()?.at(Some(&args.target));
+    let wanted = instance::Rename { name: args.name.clone(), migration: true, ..instance::Rename::default() };
+    let operation = client.move_instance(&args.name, &wanted).await?;
+    context.follow(&client, &operation, &format!("Moving {} to {}", args.name, args.target)).await.map(drop)
+}
+
+async fn resolve(client: &Client, wanted: Names) -> Result<Vec<String>> {
+    if !wanted.all {
+        return Ok(wanted.names);
+    }
+    Ok(client.instances(None, false).await?.into_iter().map(|full| full.instance.name).collect())
+}
+
+fn put(action: Action) -> StatePut {
+    StatePut { action: Some(action), timeout: FOR_EVER, ..StatePut::default() }
+}
+
+async fn change(context: &Context, client: &Client, name: &str, wanted: StatePut, doing: &str) -> Result<()> {
+    let operation = client.set_instance_state(name, &wanted).await.map_err(|e| of(name, e))?;
+    let ended = context.follow(client, &operation, &format!("{doing} {name}")).await;
+    ended.map(drop).map_err(|error| error.context(name.to_owned()))
+}
+
+fn of(name: &str, error: basalt_client::Error) -> anyhow::Error {
+    anyhow::Error::from(error).context(name.to_owned())
+}
+
+/// Tells every failure but the first, which the caller tells.
+fn all(results: Vec<Result<()>>) -> Result<()> {
+    let mut failed = results.into_iter().filter_map(Result::err);
+    let first = failed.next();
+    for error in failed {
+        output::note(format!("Error: {error:#}"));
+    }
+    first.map_or(Ok(()), Err)
+}

@@ -1,0 +1,62 @@
+//! What every command needs: the way to the cluster, and how to talk to the user.
+
+use anyhow::Result;
+use basalt_client::{Client, Submitted};
+
+use basalt_api::dto::operation::Operation;
+
+use crate::args::Cli;
+use crate::conf::{Conf, Environment};
+use crate::{output, progress};
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) conf: Conf,
+    pub(crate) term: Option<String>,
+    pub(crate) editor: Option<String>,
+    remote: Option<String>,
+    project: Option<String>,
+    quiet: bool,
+}
+
+impl Context {
+    pub(crate) fn new(environment: Environment, cli: &Cli) -> Self {
+        Self {
+            conf: Conf::new(&environment),
+            term: environment.term,
+            editor: environment.editor,
+            remote: cli.remote.clone(),
+            project: cli.project.clone(),
+            quiet: cli.quiet,
+        }
+    }
+
+    /// A client of the chosen remote and project.
+    pub(crate) fn client(&self) -> Result<Client> {
+        let client = self.conf.connect(self.remote.as_deref())?;
+        Ok(if self.project.is_some() { client.in_project(self.project.as_deref()) } else { client })
+    }
+
+    /// Waits for an operation, showing what it is at.
+    pub(crate) async fn follow(&self, client: &Client, operation: &Operation, doing: &str) -> Result<Operation> {
+        if self.quiet { Ok(client.wait(operation).await?) } else { progress::follow(client, operation, doing).await }
+    }
+
+    /// Waits for what was started, if anything was.
+    pub(crate) async fn finish(&self, client: &Client, submitted: Submitted, doing: &str) -> Result<()> {
+        match submitted {
+            Submitted::Done => Ok(()),
+            Submitted::Started(operation) => self.follow(client, &operation, doing).await.map(drop),
+        }
+    }
+
+    /// Says what was done, unless the user wants quiet.
+    pub(crate) fn say(&self, text: impl AsRef<str>) -> Result<()> {
+        if self.quiet { Ok(()) } else { output::line(text) }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+}

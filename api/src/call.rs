@@ -1,0 +1,259 @@
+//! What every handler is given of a request: the caller, the state, the query; and bodies, read with a bound.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use basalt_model::{Applied, Command, NodeId, ProjectName, StateView};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::auth::Identity;
+use crate::dialect::{self, Dialect};
+use crate::error::Error;
+
+/// JSON bodies may not be larger.
+pub(crate) const MAX_JSON: usize = 1 << 20;
+/// How long a JSON body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a command may take before its outcome counts as unknown.
+const PROPOSE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A request, as handlers see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) api: Arc<Api>,
+    pub(crate) who: Identity,
+    pub(crate) dialect: Dialect,
+    /// The state when the request came.
+    pub(crate) view: StateView,
+    pub(crate) headers: HeaderMap,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    query: BTreeMap<String, String>,
+}
+
+impl FromRequestParts<Arc<Api>> for Call {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        // Put there by the gate, through which every request goes.
+        let who = parts.extensions.get::<Identity>().cloned().ok_or(Error::NotTrusted)?;
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|e| Error::invalid("query", e.body_text()))?;
+        Ok(Call {
+            api: api.clone(),
+            who,
+            dialect: Dialect::of(&parts.headers),
+            view: api.view(),
+            headers: parts.headers.clone(),
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            query: pairs.0.into_iter().collect(),
+        })
+    }
+}
+
+impl Call {
+    /// A parameter of the query; an empty one counts as absent.
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    /// Whether a parameter of the query is set to true.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.query(name).is_some_and(basalt_model::config::is_true)
+    }
+
+    /// `recursion`; what is no number counts as 0.
+    pub(crate) fn recursion(&self) -> u8 {
+        self.query("recursion").and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    /// The project that the request is about.
+    ///
+    /// # Errors
+    /// It does not exist, or the caller may not see it: the two cannot be told apart.
+    pub(crate) fn project(&self) -> Result<ProjectName, Error> {
+        let given = self.query.get("project").map(String::as_str).unwrap_or_default();
+        let missing = || Error::NotFound(format!("Project {given:?}"));
+        let name = match ProjectName::new(given) {
+            Ok(name) if self.view.projects.contains_key(&name) => name,
+            Ok(_) | Err(_) if dialect::means_default(given) => ProjectName::default_project(),
+            Ok(_) | Err(_) => return Err(missing()),
+        };
+        match self.who.sees(&name) {
+            true => Ok(name),
+            false => Err(Error::NotFound(format!("Project {:?}", name.as_str()))),
+        }
+    }
+
+    /// The projects that a list covers.
+    ///
+    /// # Errors
+    /// `all-projects` and `project` contradict each other.
+    pub(crate) fn projects(&self) -> Result<Vec<ProjectName>, Error> {
+        if !self.flag("all-projects") {
+            return self.project().map(|name| vec![name]);
+        }
+        if self.query("project").is_some() {
+            return Err(Error::invalid("project", "cannot be given together with all-projects"));
+        }
+        Ok(self.view.projects.keys().filter(|p| self.who.sees(p)).cloned().collect())
+    }
+
+    /// This member's id, as far as it has one.
+    pub(crate) fn me(&self) -> NodeId {
+        self.api.ports.cluster.standing().me
+    }
+
+    /// This member's name.
+    pub(crate) fn my_name(&self) -> String {
+        let me = self.me();
+        match self.view.members.get(&me) {
+            Some(member) => member.name.to_string(),
+            None => self.api.ports.membership.host().hostname,
+        }
+    }
+
+    /// The member that `target=` names, if it is another one.
+    ///
+    /// # Errors
+    /// There is no such member.
+    pub(crate) fn other_target(&self) -> Result<Option<NodeId>, Error> {
+        let Some(name) = self.query("target") else { return Ok(None) };
+        let found = self.view.members.values().find(|m| m.name.as_str() == name);
+        let member = found.ok_or_else(|| Error::NotFound(format!("Cluster member {name:?}")))?;
+        Ok(Some(member.id).filter(|id| *id != self.me()))
+    }
+
+    /// Proposes a command and waits for it.
+    ///
+    /// # Errors
+    /// It was refused, could not be brought before a quorum, or its outcome is unknown.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Error> {
+        propose(&self.api, command).await
+    }
+
+    /// Publishes a lifecycle event.
+    pub(crate) fn happened(&self, action: &str, source: String, project: Option<&ProjectName>) {
+        let name = source.rsplit('/').next().unwrap_or_default().to_owned();
+        self.api.events.lifecycle(crate::event::Happening {
+            action: action.into(),
+            source,
+            name,
+            project: project.cloned(),
+            requestor: Some(self.who.requestor()),
+            context: serde_json::Map::new(),
+        });
+    }
+}
+
+/// Proposes a command with a deadline.
+pub(crate) async fn propose(api: &Api, command: Command) -> Result<Applied, Error> {
+    match tokio::time::timeout(PROPOSE_DEADLINE, api.ports.cluster.propose(command)).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(basalt_model::ProposeError::Unknown("no answer from the leader in time".into()).into()),
+    }
+}
+
+/// Path segments, decoded once.
+#[derive(Debug)]
+pub(crate) struct Segment<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Segment<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        let Path(value) =
+            Path::<T>::from_request_parts(parts, api).await.map_err(|e| Error::invalid("path", e.body_text()))?;
+        Ok(Segment(value))
+    }
+}
+
+/// A JSON body. The content type is not looked at; nothing and `null` count as `{}`.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _api: &Arc<Api>) -> Result<Self, Error> {
+        read_json(request.into_body()).await.map(Json)
+    }
+}
+
+/// Reads a JSON body.
+pub(crate) async fn read_json<T: DeserializeOwned>(body: axum::body::Body) -> Result<T, Error> {
+    let bytes = match tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_JSON)).await {
+        Err(_) => return Err(Error::Timeout),
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => {
+            let limited = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            return Err(if limited { Error::TooLarge(MAX_JSON) } else { Error::invalid("body", "ended early") });
+        }
+    };
+    parse_json(&bytes)
+}
+
+/// Parses a JSON object, naming the field that is at fault.
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let text = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::invalid("body", format!("bad JSON: {e}")))?;
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(mut fields) = value else { return Err(Error::invalid("body", "must be a JSON object")) };
+    // Nothing is the same as absent, one level down in `source` too.
+    fields.retain(|_, v| !v.is_null());
+    if let Some(Value::Object(source)) = fields.get_mut("source") {
+        source.retain(|_, v| !v.is_null());
+    }
+    let value = Value::Object(fields);
+    T::deserialize(&value).map_err(|error| blame::<T>(value, &error))
+}
+
+/// Finds the field without which the object would be fine.
+fn blame<T: DeserializeOwned>(value: Value, error: &serde_json::Error) -> Error {
+    let Value::Object(fields) = value else { return Error::invalid("body", error) };
+    for name in fields.keys() {
+        let mut others = fields.clone();
+        others.remove(name);
+        if T::deserialize(Value::Object(others)).is_ok() {
+            return Error::invalid(name.clone(), error);
+        }
+    }
+    Error::invalid("body", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dto::instance::Post;
+
+    #[test]
+    fn names_the_field_at_fault() {
+        let field = |text: &str| match parse_json::<Post>(text.as_bytes()) {
+            Err(Error::Invalid { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(field(r#"{"name": 5}"#), "name");
+        assert_eq!(field(r#"{"config": {"a": 1}}"#), "config");
+        assert_eq!(field(r#"{"source": "x", "name": "a"}"#), "source");
+        assert_eq!(field("{"), "body");
+        assert_eq!(field("[1]"), "body");
+    }
+
+    #[test]
+    fn forgives_what_old_clients_send() {
+        let post: Post = parse_json(br#"{"Config": {"a": "b"}, "profiles": null, "unknown": 1}"#).unwrap();
+        assert_eq!(post.config["a"], "b");
+        assert_eq!(post.profiles, None);
+        assert_eq!(parse_json::<Post>(b"").unwrap(), Post::default());
+        assert_eq!(parse_json::<Post>(b"null").unwrap(), Post::default());
+    }
+}

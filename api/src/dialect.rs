@@ -1,0 +1,144 @@
+//! The differences between LXD and Incus, told apart by `User-Agent`, all in one place.
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+
+/// Whom we speak to, hence as what we show ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `lxc`, pylxd, Ansible, and whoever does not say.
+    Lxd,
+    /// `incus` and tools built on its client.
+    Incus,
+}
+
+impl Dialect {
+    /// Reads the caller's `User-Agent`.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        match agent.to_ascii_lowercase().contains("incus") {
+            true => Dialect::Incus,
+            false => Dialect::Lxd,
+        }
+    }
+
+    /// `environment.server`.
+    pub(crate) fn server(self) -> &'static str {
+        match self {
+            Dialect::Lxd => "lxd",
+            Dialect::Incus => "incus",
+        }
+    }
+
+    /// `environment.server_version`: the version whose shapes we speak.
+    pub(crate) fn version(self) -> &'static str {
+        match self {
+            Dialect::Lxd => "5.0.2",
+            Dialect::Incus => "6.0.4",
+        }
+    }
+
+    /// Prefix of the names of metrics.
+    pub(crate) fn metrics_prefix(self) -> &'static str {
+        match self {
+            Dialect::Lxd => "lxd_",
+            Dialect::Incus => "incus_",
+        }
+    }
+}
+
+/// A request header that LXD's clients prefix with `X-LXD-` and Incus's with `X-Incus-`.
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    ["x-incus-", "x-lxd-"].iter().find_map(|prefix| headers.get(format!("{prefix}{name}"))?.to_str().ok())
+}
+
+/// `?project=` texts that mean the default project: some tools send their language's word for nothing.
+pub(crate) fn means_default(project: &str) -> bool {
+    matches!(project, "" | "None")
+}
+
+/// What works here, in the words of both projects. Clients decide by these what to offer, so only what works is listed.
+pub(crate) const EXTENSIONS: &[&str] = &[
+    "api_filtering",
+    "certificate_project",
+    "certificate_token",
+    "certificate_update",
+    "cluster_internal_copy",
+    "cluster_member_state",
+    "clustering",
+    "clustering_architecture",
+    "clustering_config",
+    "clustering_description",
+    "clustering_edit_roles",
+    "clustering_failure_domains",
+    "clustering_groups",
+    "clustering_join",
+    "clustering_join_token",
+    "clustering_roles",
+    "clustering_server_address",
+    "console",
+    "console_force",
+    "container_exec_recording",
+    "container_exec_signal_handling",
+    "container_exec_user_group_cwd",
+    "container_full",
+    "container_only_migration",
+    "etag",
+    "event_lifecycle",
+    "event_lifecycle_name_and_project",
+    "event_lifecycle_requestor_address",
+    "event_location",
+    "event_project",
+    "explicit_trust_token",
+    "image_create_aliases",
+    "image_types",
+    "images_all_projects",
+    "instance_all_projects",
+    "instance_auto_restart",
+    "instance_bulk_state_change",
+    "instance_create_start",
+    "instance_get_full",
+    "instance_nic_network",
+    "instances",
+    "instances_state_total",
+    "metrics",
+    "network",
+    "network_leases",
+    "network_state",
+    "networks_all_projects",
+    "operations_get_query_all_projects",
+    "patch",
+    "profile_usedby",
+    "profiles_all_projects",
+    "project_usage",
+    "projects",
+    "resources",
+    "resources_v2",
+    "server_supported_storage_drivers",
+    "storage",
+    "usedby_consistency",
+    "warnings",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_told_apart() {
+        let of = |agent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, agent.parse().unwrap());
+            Dialect::of(&headers)
+        };
+        assert_eq!(of("Incus 6.0.4 (Linux; x86_64; 6.1.0)"), Dialect::Incus);
+        assert_eq!(of("LXD 5.0.2 (Linux; x86_64; 6.1.0)"), Dialect::Lxd);
+        assert_eq!(of("python-requests/2.28"), Dialect::Lxd);
+        assert_eq!(Dialect::of(&HeaderMap::new()), Dialect::Lxd);
+    }
+
+    #[test]
+    fn extensions_are_sorted_and_unique() {
+        assert!(EXTENSIONS.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

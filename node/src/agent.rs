@@ -1,0 +1,238 @@
+//! The agent: drives this host toward its share of the replicated state, and reports only changes.
+//!
+//! ```text
+//!  Cluster --view--> loop --wakes--> one task per instance (serial)  --plan--> steps --> drivers, pools, networks
+//!     ^                ^                      |
+//!     |                +-- driver events, timer
+//!     +------------------- reports -----------+
+//! ```
+//!
+//! **Invariants.** A wake-up carries no data: the task looks at the view and at the host each time. One task per
+//! instance, so its steps never overlap; a semaphore bounds how many instances are worked on at once. What the local
+//! view does not know is destroyed only after a linearizable read agrees. Nothing here touches a guest on shut-down.
+//!
+//! **Failure.** A step that fails ends the pass and is reported, which settles the user's request; what cannot be
+//! reported (no quorum) is tried again with backoff. Killed at any instruction, the next start finds things as they are.
+
+pub mod desired;
+mod execute;
+mod guest;
+mod idmap;
+mod images;
+mod networks;
+mod observe;
+pub mod plan;
+mod pools;
+pub mod sample;
+mod task;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use basalt_driver::InstanceDriver;
+use basalt_model::instance::Kind;
+use basalt_model::{Cluster, InstanceId, NodeId, StateView};
+use basalt_runtime::{OnExit, Supervisor};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+pub use images::{Fetch, ImageShelf};
+pub use networks::Networks;
+pub use pools::Pools;
+pub use sample::Samples;
+
+use crate::fact::Clock;
+use crate::metrics::AgentMetrics;
+
+/// How often everything is looked at even if nothing was heard.
+const FULL_PASS: Duration = Duration::from_secs(30);
+
+/// What the agent works with.
+#[derive(Debug)]
+pub struct Parts {
+    pub me: NodeId,
+    pub cluster: Arc<dyn Cluster>,
+    pub drivers: BTreeMap<Kind, Arc<dyn InstanceDriver>>,
+    pub pools: Arc<Pools>,
+    pub networks: Arc<Networks>,
+    pub images: Arc<ImageShelf>,
+    pub samples: Arc<Samples>,
+    pub supervisor: Supervisor,
+    pub clock: Clock,
+    pub metrics: AgentMetrics,
+    /// The host's CPUs, for `limits.cpu` counts.
+    pub cpus: u32,
+    /// The host's memory, for `limits.memory` shares.
+    pub memory: u64,
+    /// Whether instance tasks may touch the network (false with the fake driver).
+    pub host_network: bool,
+}
+
+/// The agent of one node.
+#[derive(Debug)]
+pub struct Agent {
+    parts: Parts,
+    tasks: Mutex<BTreeMap<InstanceId, Arc<Notify>>>,
+    idmaps: idmap::IdMaps,
+    restarts: Mutex<BTreeMap<InstanceId, Vec<Instant>>>,
+    working: Semaphore,
+}
+
+impl Agent {
+    /// An agent that does nothing until [`Agent::run`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let at_once = (parts.cpus as usize * 4).clamp(4, 32);
+        Arc::new(Agent {
+            parts,
+            tasks: Mutex::default(),
+            idmaps: idmap::IdMaps::default(),
+            restarts: Mutex::default(),
+            working: Semaphore::new(at_once),
+        })
+    }
+
+    /// Runs until shutdown.
+    pub async fn run(self: Arc<Self>) {
+        let (wakes, mut woken) = mpsc::channel(1024);
+        for driver in self.parts.drivers.values() {
+            self.pump(driver, wakes.clone());
+        }
+        let shutdown = self.parts.supervisor.shutdown().clone();
+        let mut view = self.parts.cluster.view();
+        self.host_pass(&view).await;
+        self.full_pass(&view).await;
+        let mut wishes = Wishes::of(&view, self.parts.me);
+        let mut timer = tokio::time::interval(FULL_PASS);
+        timer.tick().await;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = self.parts.cluster.changed_since(view.version) => {
+                    if host_objects_changed(&view, &changed) {
+                        self.host_pass(&changed).await;
+                    }
+                    view = changed;
+                    let now = Wishes::of(&view, self.parts.me);
+                    for id in wishes.differing(&now) {
+                        self.wake(id);
+                    }
+                    wishes = now;
+                }
+                Some(id) = woken.recv() => self.wake(id),
+                _ = timer.tick() => {
+                    self.host_pass(&view).await;
+                    self.full_pass(&view).await;
+                }
+            }
+        }
+    }
+
+    /// Forwards a driver's events as wake-ups.
+    fn pump(&self, driver: &Arc<dyn InstanceDriver>, wakes: mpsc::Sender<InstanceId>) {
+        let Some(mut events) = driver.events() else { return };
+        let shutdown = self.parts.supervisor.shutdown().clone();
+        self.parts.supervisor.spawn("driver events", OnExit::Log, async move {
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    event = events.recv() => match event {
+                        Some(event) => { let _ = wakes.send(event.id).await; }
+                        None => return,
+                    },
+                }
+            }
+        });
+    }
+
+    /// Makes sure that `id` has a task, and tells it to look.
+    pub(crate) fn wake(self: &Arc<Self>, id: InstanceId) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(task) = tasks.get(&id) {
+            task.notify_one();
+            return;
+        }
+        let notify = Arc::new(Notify::new());
+        notify.notify_one();
+        tasks.insert(id, Arc::clone(&notify));
+        let agent = Arc::clone(self);
+        self.parts.supervisor.spawn("instance", OnExit::Log, async move { task::run(agent, id, notify).await });
+    }
+
+    /// Ends the task's entry, unless somebody woke it meanwhile.
+    fn retire(&self, id: InstanceId, notify: &Arc<Notify>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if tasks.get(&id).is_some_and(|held| Arc::ptr_eq(held, notify)) {
+            tasks.remove(&id);
+        }
+    }
+
+    /// Pools and networks.
+    async fn host_pass(&self, view: &StateView) {
+        self.parts.pools.pass(&self.parts, view).await;
+        if self.parts.host_network {
+            self.parts.networks.pass(&self.parts, view).await;
+        }
+    }
+
+    /// Wakes everything that is here or ought to be.
+    async fn full_pass(self: &Arc<Self>, view: &StateView) {
+        let started = Instant::now();
+        let mut ids: std::collections::BTreeSet<InstanceId> =
+            view.assigned_to(self.parts.me).map(|instance| instance.id).collect();
+        ids.extend(observe::everything_here(&self.parts).await);
+        for id in ids {
+            self.wake(id);
+        }
+        self.parts.images.sweep(&self.parts, view).await;
+        self.parts.metrics.passes.inc();
+        self.parts.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Whether `boot.autorestart` may start the guest once more: at most 10 times in a minute.
+    fn restart_budget(&self, id: InstanceId) -> bool {
+        let restarts = self.restarts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let recent = |at: &&Instant| at.elapsed() < Duration::from_secs(60);
+        restarts.get(&id).is_none_or(|times| times.iter().filter(recent).count() < 10)
+    }
+
+    fn note_restart(&self, id: InstanceId) {
+        let mut restarts = self.restarts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let times = restarts.entry(id).or_default();
+        times.retain(|at| at.elapsed() < Duration::from_secs(60));
+        times.push(Instant::now());
+    }
+}
+
+/// Networks or pools differ, or a static lease may: then the host's side of them is looked at.
+fn host_objects_changed(old: &StateView, new: &StateView) -> bool {
+    let generations = |view: &StateView| {
+        let pools: Vec<_> = view.pools.values().map(|p| (p.name.clone(), p.generation)).collect();
+        let networks: Vec<_> = view.networks.values().map(|n| (n.name.clone(), n.generation)).collect();
+        (pools, networks)
+    };
+    generations(old) != generations(new)
+}
+
+/// A digest of what is wanted of each instance here: an instance whose digest changed is looked at again.
+#[derive(Debug, PartialEq, Eq)]
+struct Wishes(BTreeMap<InstanceId, Wish>);
+
+type Wish = (basalt_model::Epoch, basalt_model::Generation, u64, bool);
+
+impl Wishes {
+    fn of(view: &StateView, me: NodeId) -> Self {
+        let wish = |i: &basalt_model::instance::Instance| {
+            let epoch = i.placement.home().map_or(basalt_model::Epoch(0), |(_, epoch)| epoch);
+            let deleted = i.run.intent == basalt_model::instance::Intent::Deleted;
+            (epoch, desired::configuration(view, i), i.run.request, deleted)
+        };
+        Wishes(view.assigned_to(me).map(|i| (i.id, wish(i))).collect())
+    }
+
+    /// Instances that are new, changed or gone.
+    fn differing(&self, now: &Wishes) -> Vec<InstanceId> {
+        let changed = now.0.iter().filter(|(id, wish)| self.0.get(*id) != Some(*wish)).map(|(id, _)| *id);
+        let gone = self.0.keys().filter(|id| !now.0.contains_key(*id)).copied();
+        changed.chain(gone).collect()
+    }
+}

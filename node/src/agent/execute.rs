@@ -1,0 +1,205 @@
+//! Carries out the planner's steps. A step that fails is reported, which settles the user's request.
+
+use std::sync::Arc;
+
+use basalt_driver::InstanceDriver;
+use basalt_model::command::InstanceCommand;
+use basalt_model::instance::{Instance, Intent, Phase, Report, StopMode};
+use basalt_model::{Command, InstanceId, ProposeError, Rejected, StateView};
+
+use super::plan::{Desired, Step};
+use super::{Agent, Parts, guest};
+
+/// Why not all steps were done.
+pub(super) enum Stopped {
+    /// A step failed and the cluster knows.
+    Reported,
+    /// The cluster could not be told: the pass is to be made again later.
+    Unreported(String),
+}
+
+/// A step that did not work: what to report.
+struct Failure {
+    phase: Phase,
+    made: bool,
+    reason: String,
+}
+
+/// Does `steps` in order; the first failure ends the pass.
+pub(super) async fn all(agent: &Arc<Agent>, wanted: &Desired, steps: &[Step]) -> Result<(), Stopped> {
+    for step in steps {
+        let parts = &agent.parts;
+        let view = parts.cluster.view();
+        let Some(instance) = view.instances.get(&wanted.id) else { return Ok(()) };
+        let told = match step {
+            Step::Report { phase, made, reason } => {
+                tell(parts, wanted, Failure { phase: *phase, made: *made, reason: reason.clone().unwrap_or_default() })
+                    .await
+            }
+            Step::Forget => propose(parts, InstanceCommand::Forget { id: wanted.id, epoch: wanted.epoch }).await,
+            Step::DeleteEphemeral => {
+                let stop = StopMode::default();
+                let at = parts.clock.now();
+                let intent = Intent::Deleted;
+                propose(parts, InstanceCommand::SetRun { id: wanted.id, intent, restart: false, stop, at }).await
+            }
+            Step::EnsureVolume
+            | Step::Prepare
+            | Step::Start
+            | Step::Stop(_)
+            | Step::Pause
+            | Step::Resume
+            | Step::DestroyGuest
+            | Step::DestroyVolume => match host(agent, &view, instance, wanted, step).await {
+                Ok(()) => continue,
+                Err(failure) => {
+                    tracing::warn!(instance = %instance.name, id = %wanted.id, ?step, reason = failure.reason, "failed");
+                    parts.metrics.failures.inc();
+                    // A deletion that fails is tried again: the user's wish stands and settles nothing else.
+                    if wanted.run.intent == Intent::Deleted {
+                        return Err(Stopped::Unreported(failure.reason));
+                    }
+                    tell(parts, wanted, failure).await.map_err(Stopped::Unreported)?;
+                    return Err(Stopped::Reported);
+                }
+            },
+        };
+        told.map_err(Stopped::Unreported)?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of an instance that has no home here.
+pub(super) async fn orphan(parts: &Parts, id: InstanceId, steps: &[Step]) -> Result<(), String> {
+    for step in steps {
+        match step {
+            Step::DestroyGuest => destroy_guest(parts, id).await?,
+            Step::DestroyVolume => destroy_volume(parts, id).await?,
+            Step::EnsureVolume
+            | Step::Prepare
+            | Step::Start
+            | Step::Stop(_)
+            | Step::Pause
+            | Step::Resume
+            | Step::DeleteEphemeral
+            | Step::Forget
+            | Step::Report { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// One step on the host.
+async fn host(
+    agent: &Arc<Agent>,
+    view: &StateView,
+    instance: &Instance,
+    wanted: &Desired,
+    step: &Step,
+) -> Result<(), Failure> {
+    let parts = &agent.parts;
+    let made = wanted.report.as_ref().is_some_and(|r| r.made);
+    let failed = |made: bool| move |reason: String| Failure { phase: Phase::Failed, made, reason };
+    parts.metrics.steps.inc();
+    match step {
+        Step::EnsureVolume => ensure_volume(parts, view, instance, wanted).await.map_err(failed(false)),
+        Step::Prepare => {
+            let spec = guest::build(agent, view, instance, wanted).await.map_err(failed(true))?;
+            driver(parts, instance).map_err(failed(true))?.prepare(&spec).await.map_err(text).map_err(failed(true))
+        }
+        Step::Start => {
+            if parts.host_network {
+                parts.networks.ready_for(parts, view, instance).await.map_err(failed(true))?;
+            }
+            let spec = guest::build(agent, view, instance, wanted).await.map_err(failed(true))?;
+            driver(parts, instance).map_err(failed(true))?.start(&spec).await.map_err(text).map_err(failed(true))?;
+            parts.samples.started(wanted.id);
+            Ok(())
+        }
+        Step::Stop(mode) => {
+            let driver = driver(parts, instance).map_err(failed(true))?;
+            driver.stop(wanted.id, *mode).await.map_err(|error| {
+                // The guest did not want to: it runs on, and the cluster is told so.
+                let phase =
+                    if matches!(error, basalt_driver::Error::Timeout { .. }) { Phase::Running } else { Phase::Failed };
+                Failure { phase, made: true, reason: text(error) }
+            })
+        }
+        Step::Pause => driver(parts, instance).map_err(failed(true))?.pause(wanted.id).await.map_err(|e| Failure {
+            phase: Phase::Running,
+            made: true,
+            reason: text(e),
+        }),
+        Step::Resume => driver(parts, instance).map_err(failed(true))?.resume(wanted.id).await.map_err(|e| Failure {
+            phase: Phase::Frozen,
+            made: true,
+            reason: text(e),
+        }),
+        Step::DestroyGuest => destroy_guest(parts, wanted.id).await.map_err(failed(made)),
+        Step::DestroyVolume => destroy_volume(parts, wanted.id).await.map_err(failed(made)),
+        Step::DeleteEphemeral | Step::Forget | Step::Report { .. } => Ok(()),
+    }
+}
+
+fn text(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn driver<'a>(parts: &'a Parts, instance: &Instance) -> Result<&'a Arc<dyn InstanceDriver>, String> {
+    let kind = instance.spec.kind;
+    parts.drivers.get(&kind).ok_or_else(|| format!("this member cannot run instances of type {}", kind.as_str()))
+}
+
+async fn ensure_volume(parts: &Parts, view: &StateView, instance: &Instance, wanted: &Desired) -> Result<(), String> {
+    let (pool, size) = guest::root_disk(view, instance).ok_or("the instance has no root disk")?;
+    let store = parts.pools.get(&pool)?;
+    let origin = parts.images.origin(parts, view, (&pool, &*store), &instance.spec.origin).await?;
+    store.ensure(wanted.id, wanted.epoch, origin, size).await.map_err(text)?;
+    Ok(())
+}
+
+async fn destroy_guest(parts: &Parts, id: InstanceId) -> Result<(), String> {
+    for driver in parts.drivers.values() {
+        driver.destroy(id).await.map_err(text)?;
+    }
+    parts.samples.forget(id);
+    Ok(())
+}
+
+async fn destroy_volume(parts: &Parts, id: InstanceId) -> Result<(), String> {
+    for (_, store) in parts.pools.open() {
+        store.destroy(id).await.map_err(text)?;
+    }
+    Ok(())
+}
+
+/// Reports a phase for the present request.
+async fn tell(parts: &Parts, wanted: &Desired, failure: Failure) -> Result<(), String> {
+    let held = wanted.report.as_ref();
+    let at = parts.clock.now().max(held.map_or(Default::default(), |r| basalt_model::Timestamp(r.at.0 + 1)));
+    let report = Report {
+        epoch: wanted.epoch,
+        generation: wanted.generation,
+        phase: failure.phase,
+        made: failure.made,
+        request: wanted.run.request,
+        reason: Some(failure.reason).filter(|reason| !reason.is_empty()),
+        at,
+    };
+    propose(parts, InstanceCommand::Report { id: wanted.id, report }).await
+}
+
+/// Proposes; a refusal because the state has moved on is fine, the next look plans afresh.
+async fn propose(parts: &Parts, command: InstanceCommand) -> Result<(), String> {
+    match parts.cluster.propose(Command::Instance(command)).await {
+        Ok(_) | Err(ProposeError::Rejected(Rejected::Stale(_) | Rejected::NotFound { .. })) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}

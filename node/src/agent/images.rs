@@ -1,0 +1,140 @@
+//! Images on this host: files fetched from a member that holds them, unpacked once into each pool that needs them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use basalt_model::command::ImageCommand;
+use basalt_model::image::Image;
+use basalt_model::{Command, Fingerprint, NodeId, PoolName, StateView};
+use basalt_storage::image::{ImageFiles, ImageStore};
+use basalt_storage::{Origin, Progress, VolumeStore};
+
+use super::Parts;
+
+/// Brings an image's files from another member into `store`.
+#[async_trait]
+pub trait Fetch: Send + Sync + std::fmt::Debug {
+    /// Fetches and verifies; the error names the member and the reason.
+    async fn fetch(&self, image: &Image, from: NodeId, store: &ImageStore) -> Result<(), String>;
+}
+
+/// The image files of this host.
+#[derive(Debug)]
+pub struct ImageShelf {
+    pub store: ImageStore,
+    fetch: Arc<dyn Fetch>,
+    /// One at a time: whoever comes second finds the work done.
+    busy: tokio::sync::Mutex<()>,
+    /// Uploaded or fetched, and not yet in the replicated state: not to be swept.
+    pending: Mutex<BTreeSet<Fingerprint>>,
+}
+
+impl ImageShelf {
+    /// Images lie in `store`; missing ones come through `fetch`.
+    pub fn new(store: ImageStore, fetch: Arc<dyn Fetch>) -> Self {
+        ImageShelf { store, fetch, busy: tokio::sync::Mutex::default(), pending: Mutex::default() }
+    }
+
+    /// Keeps `fingerprint` from being swept until the replicated state knows it.
+    pub fn protect(&self, fingerprint: Fingerprint) {
+        self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(fingerprint);
+    }
+
+    /// The files of an image, fetched from another holder if need be.
+    pub async fn files(
+        &self,
+        me: NodeId,
+        image: &Image,
+        online: impl Fn(NodeId) -> bool,
+    ) -> Result<ImageFiles, String> {
+        let _one = self.busy.lock().await;
+        self.files_locked(me, image, online).await
+    }
+
+    async fn files_locked(
+        &self,
+        me: NodeId,
+        image: &Image,
+        online: impl Fn(NodeId) -> bool,
+    ) -> Result<ImageFiles, String> {
+        let fingerprint = &image.fingerprint;
+        if let Some(files) = self.store.get(fingerprint).await.map_err(|e| e.to_string())? {
+            return Ok(files);
+        }
+        let mut reasons = Vec::new();
+        let mut holders: Vec<NodeId> = image.holders.iter().copied().filter(|node| *node != me).collect();
+        holders.sort_by_key(|node| !online(*node));
+        for holder in holders {
+            match self.fetch.fetch(image, holder, &self.store).await {
+                Ok(()) => {
+                    let files = self.store.get(fingerprint).await.map_err(|e| e.to_string())?;
+                    return files.ok_or_else(|| format!("image {fingerprint} vanished after it was fetched"));
+                }
+                Err(why) => reasons.push(why),
+            }
+        }
+        Err(format!("image {fingerprint} cannot be fetched from any member that holds it: {}", reasons.join("; ")))
+    }
+
+    /// Makes sure that `pool` has the image unpacked; returns the origin for a volume.
+    pub(super) async fn origin<'a>(
+        &self,
+        parts: &Parts,
+        view: &StateView,
+        (pool, store): (&PoolName, &dyn VolumeStore),
+        origin: &'a basalt_model::instance::Origin,
+    ) -> Result<Origin<'a>, String> {
+        let fingerprint = match origin {
+            basalt_model::instance::Origin::Empty => return Ok(Origin::Empty),
+            basalt_model::instance::Origin::Image(fingerprint) => fingerprint,
+        };
+        if store.has_image(fingerprint).await.map_err(|e| e.to_string())? {
+            return Ok(Origin::Image(fingerprint));
+        }
+        let _one = self.busy.lock().await;
+        if !store.has_image(fingerprint).await.map_err(|e| e.to_string())? {
+            let image = view.images.get(fingerprint).ok_or_else(|| format!("image {fingerprint} no longer exists"))?;
+            let files = self.files_locked(parts.me, image, |node| view.online(node)).await?;
+            tracing::info!(image = %fingerprint, %pool, "unpacking");
+            store.ensure_image(fingerprint, &files, &Progress::new()).await.map_err(|e| e.to_string())?;
+            if !image.holders.contains(&parts.me) {
+                let command = ImageCommand::AddHolder { fingerprint: fingerprint.clone(), node: parts.me };
+                // Only a hint for the next member that needs it: not worth failing for.
+                if let Err(error) = parts.cluster.propose(Command::Image(command)).await {
+                    tracing::debug!(%error, "the new copy of the image was not announced");
+                }
+            }
+        }
+        Ok(Origin::Image(fingerprint))
+    }
+
+    /// Removes files and unpacked copies of images that the cluster no longer has.
+    pub(super) async fn sweep(&self, parts: &Parts, view: &StateView) {
+        let _one = self.busy.lock().await;
+        let mut here: BTreeSet<Fingerprint> = self.store.list().await.unwrap_or_default().into_iter().collect();
+        for (_, store) in parts.pools.open() {
+            here.extend(store.images().await.unwrap_or_default());
+        }
+        {
+            let mut pending = self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            pending.retain(|fingerprint| !view.images.contains_key(fingerprint));
+            here.retain(|fingerprint| !view.images.contains_key(fingerprint) && !pending.contains(fingerprint));
+        }
+        if here.is_empty() {
+            return;
+        }
+        let Ok(fresh) = parts.cluster.linearizable().await else { return };
+        for fingerprint in here.into_iter().filter(|fingerprint| !fresh.images.contains_key(fingerprint)) {
+            for (pool, store) in parts.pools.open() {
+                if let Err(error) = store.destroy_image(&fingerprint).await {
+                    tracing::debug!(%pool, %error, "the unpacked image is still in use");
+                }
+            }
+            if let Err(error) = self.store.remove(&fingerprint).await {
+                tracing::warn!(image = %fingerprint, %error, "the image's files could not be removed");
+            }
+        }
+    }
+}

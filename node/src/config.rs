@@ -1,0 +1,8 @@
+//! Configuration: one TOML file and a few flags over it. `raw` mirrors what is written, `resolved` holds what it means;
+//! the conversion reports all mistakes together.
+
+pub mod raw;
+pub mod resolved;
+
+pub use raw::{Flags, Raw};
+pub use resolved::{Config, Engine, Mistakes};

@@ -1,0 +1,51 @@
+//! `basaltd`: the Basalt agent.
+
+use anyhow::Context;
+use basalt_node::Config;
+use basalt_node::config::{Flags, Raw};
+use basalt_runtime::Shutdown;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+const DEFAULT_CONFIG: &str = "/etc/basalt/basaltd.toml";
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    let config = Config::try_from(flags.over(file(&flags)?))?;
+    if flags.check_config {
+        println!("{config:#?}");
+        return Ok(());
+    }
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).context("log: not a filter")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was installed before ours"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let node = basalt_node::run(config, shutdown.clone());
+        tokio::pin!(node);
+        loop {
+            tokio::select! {
+                ended = &mut node => return ended,
+                _ = terminate.recv() => shutdown.cancel(),
+                _ = interrupt.recv() => shutdown.cancel(),
+            }
+        }
+    })
+}
+
+/// The file's settings; a file that is named must exist, the default one need not.
+fn file(flags: &Flags) -> anyhow::Result<Raw> {
+    let (path, named) = match &flags.config {
+        Some(path) => (path.clone(), true),
+        None => (DEFAULT_CONFIG.into(), false),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("{}", path.display())),
+        Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => Ok(Raw::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}

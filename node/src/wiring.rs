@@ -1,0 +1,154 @@
+//! The composition root: builds every part and hands it what it needs, in reading order.
+
+mod engine;
+mod listen;
+mod member;
+mod state_dir;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use basalt_api::{Api, Context};
+use basalt_model::Cluster;
+use basalt_raft::RaftCluster;
+use basalt_runtime::{CommandRunner, HostRunner, Shutdown, Supervisor};
+use basalt_storage::StorageHost;
+use basalt_storage::image::ImageStore;
+
+use crate::agent::{ImageShelf, Networks, Pools, Samples};
+use crate::config::Config;
+use crate::controller::health::Heartbeats;
+use crate::fact::Clock;
+use crate::port::guests::NodeGuests;
+use crate::port::images::NodeImages;
+use crate::port::membership::NodeMembership;
+use crate::port::telemetry::{NodeTelemetry, PoolSpace};
+use crate::rpc::images::PeerFetch;
+use crate::rpc::live::Others;
+use crate::rpc::peers::PeerClient;
+
+/// How long running steps and requests may take to end after shutdown was asked for.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// A node that is put together and does not listen yet.
+struct Built {
+    raft: Arc<RaftCluster>,
+    api: Arc<Api>,
+    parts: member::Parts,
+    identity: tokio::sync::watch::Receiver<Option<Arc<basalt_raft::NodeIdentity>>>,
+}
+
+/// Runs a node until `shutdown`. Guests run on.
+///
+/// # Errors
+/// What keeps the node from starting, or the fatal error that ended it.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let _lock = state_dir::prepare(&config.state_dir)?;
+    let Built { raft, api, parts, identity } = build(&config, &shutdown).await?;
+    let supervisor = parts.supervisor.clone();
+    let listeners = listen::open(&config, &api, &raft, &parts).await?;
+    member::when_identified(parts, identity, listeners.cluster_tls.clone());
+
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(state_dir = %config.state_dir.display(), api = %config.listen, "basaltd is up");
+    shutdown.cancelled().await;
+
+    // Order: accept nothing new, leave leadership, let running requests and steps end, stop Raft. Guests run on.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping; guests run on");
+    raft.leave_leadership().await;
+    if tokio::time::timeout(DRAIN, api.drained()).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+    raft.shutdown().await;
+    if let Err(names) = supervisor.drain(DRAIN).await {
+        tracing::warn!(?names, "some tasks did not end in time");
+    }
+    listeners.remove_socket();
+    Ok(())
+}
+
+async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
+    let supervisor = Supervisor::new(shutdown.clone());
+    let registry = prometheus::Registry::new();
+    let clock = Clock::default();
+    let runner: Arc<dyn CommandRunner> = Arc::new(HostRunner);
+    let raft = RaftCluster::open(raft_options(config), &supervisor, &registry)
+        .await
+        .context("the replicated state cannot be opened")?;
+    let cluster: Arc<dyn Cluster> = raft.clone();
+
+    let engine = engine::build(config, runner.clone(), &supervisor)?;
+    let (abilities, facts) = engine::abilities(config, &engine, &runner).await;
+
+    let peers = Arc::new(PeerClient::new(cluster.clone(), supervisor.clone()));
+    let member = engine::storage_name(&config.state_dir)?;
+    let state_dir = config.state_dir.clone();
+    let pools = Arc::new(Pools::new(StorageHost { state_dir, runner: runner.clone(), member }));
+    let networks = Arc::new(Networks::new(basalt_net::Host::new(runner, config.state_dir.join("networks"))));
+    let store = ImageStore::new(config.state_dir.join("images"));
+    let shelf = Arc::new(ImageShelf::new(store, Arc::new(PeerFetch(peers.clone()))));
+    let samples = Arc::new(Samples::default());
+    let heartbeats = Arc::new(Heartbeats::default());
+    let space = Arc::new(PoolSpace::default());
+
+    let telemetry = Arc::new(NodeTelemetry {
+        samples: samples.clone(),
+        others: Arc::new(Others::new(cluster.clone(), peers.clone())),
+        networks: networks.clone(),
+        heartbeats: heartbeats.clone(),
+        space: space.clone(),
+        agent: std::sync::OnceLock::new(),
+    });
+    let (identified, identity) = tokio::sync::watch::channel(raft.identity());
+    let membership = Arc::new(NodeMembership {
+        raft: raft.clone(),
+        clock: clock.clone(),
+        facts,
+        abilities: abilities.clone(),
+        identity_dir: config.state_dir.join("identity"),
+        cluster_port: config.cluster_listen.port(),
+        busy: tokio::sync::Mutex::default(),
+        identified,
+    });
+    let api = Api::new(Context {
+        cluster: cluster.clone(),
+        guests: Arc::new(NodeGuests { cluster: cluster.clone(), drivers: engine.drivers.clone() }),
+        peers: peers.clone(),
+        telemetry: telemetry.clone(),
+        images: Arc::new(NodeImages { cluster: cluster.clone(), shelf: shelf.clone() }),
+        membership,
+        registry: registry.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        shutdown: shutdown.token(),
+    });
+    let (drivers, host_network) = (engine.drivers, engine.host_network);
+    let machine = abilities.machine.clone();
+    let parts = member::Parts {
+        cluster,
+        drivers,
+        host_network,
+        pools,
+        networks,
+        shelf,
+        samples,
+        heartbeats,
+        space,
+        telemetry,
+        peers,
+        supervisor,
+        clock,
+        machine,
+        registry,
+        abilities,
+    };
+    Ok(Built { raft, api, parts, identity })
+}
+
+fn raft_options(config: &Config) -> basalt_raft::Options {
+    let mut options = basalt_raft::Options::new(config.state_dir.join("raft"), config.state_dir.join("identity"));
+    options.heartbeat = config.heartbeat;
+    (options.election_min, options.election_max) = config.election;
+    options
+}

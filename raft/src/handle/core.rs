@@ -1,0 +1,292 @@
+//! The running engine with what belongs to it: made when a member starts to take part, dropped when it stops.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use basalt_model::port::Standing;
+use basalt_model::{NodeId, StateView, Version};
+use basalt_runtime::{BoxError, Supervisor};
+use openraft::Config;
+use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+use crate::store::machine::Snapshots;
+use crate::store::{Log, Machine};
+use crate::transport::client::{Dialer, Links};
+use crate::transport::proto::{ReadIndexReply, read_index_reply};
+use crate::types::Raft;
+use crate::{Error, Leadership, NodeIdentity, Options, pki, transport};
+
+/// What outlives a core: the rest of the program watches these.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Published {
+    pub(crate) view: watch::Sender<StateView>,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) removed: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) identity: Arc<NodeIdentity>,
+    pub(crate) raft: Raft,
+    pub(crate) log: Log,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) raft_dir: PathBuf,
+    pub(crate) stopping: CancellationToken,
+    snapshots: Snapshots,
+    snapshot_every: u64,
+    published: Published,
+    metrics: Metrics,
+    /// When a leader was last heard, on a follower.
+    heard: Mutex<Option<Instant>>,
+}
+
+const SNAPSHOT_CHECK: Duration = Duration::from_secs(1);
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+const READ: Duration = Duration::from_secs(2);
+
+impl Core {
+    pub(crate) async fn start(
+        options: &Options,
+        identity: NodeIdentity,
+        published: &Published,
+        metrics: &Metrics,
+    ) -> Result<Arc<Self>, Error> {
+        let dir = &options.raft_dir;
+        let machine = Machine::open(dir.clone(), published.view.clone(), metrics.clone())?;
+        let log = Log::open(dir, options.segment_bytes, metrics.clone())?;
+        if log.purged().as_ref() > machine.applied() {
+            return Err(Error::damaged(dir, "the snapshot is missing or older than the log"));
+        }
+        let snapshots = machine.snapshots();
+        let tls = pki::tls::client_config(&identity)?;
+        let dialer =
+            Dialer::new(identity.node_id, published.view.subscribe(), tls, published.removed.clone());
+        let dialer = Arc::new(dialer);
+        let config = config(options, &identity)?;
+        let links = Links(Arc::clone(&dialer));
+        let raft = Raft::new(identity.node_id.0, config, links, log.clone(), machine).await;
+        Ok(Arc::new(Core {
+            raft: raft.map_err(|e| Error::Engine(e.to_string()))?,
+            identity: Arc::new(identity),
+            log,
+            dialer,
+            raft_dir: dir.clone(),
+            stopping: CancellationToken::new(),
+            snapshots,
+            snapshot_every: options.snapshot_every,
+            published: published.clone(),
+            metrics: metrics.clone(),
+            heard: Mutex::default(),
+        }))
+    }
+
+    /// Where this core's tasks run; they end with the core.
+    pub(crate) fn tasks(&self, supervisor: &Supervisor) -> Supervisor {
+        supervisor.child()
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.stopping.cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            warn!(%error, "the consensus engine did not stop cleanly");
+        }
+        if let Err(error) = self.log.close().await
+            && self.log.broken().is_none()
+        {
+            warn!(%error, "the log was not closed cleanly");
+        }
+    }
+
+    /// Publishes who leads and keeps the metrics; returns why the engine stopped, or nothing when it was asked to.
+    pub(crate) async fn watch(&self) -> Option<String> {
+        let mut changes = self.raft.metrics();
+        let mut views = self.published.view.subscribe();
+        loop {
+            let seen = changes.borrow_and_update().clone();
+            if let Err(fatal) = &seen.running_state {
+                let why = self.log.broken().unwrap_or_else(|| fatal.to_string());
+                return (!self.stopping.is_cancelled()).then_some(why);
+            }
+            self.publish(&seen);
+            self.look_for_removal(&views.borrow_and_update().clone());
+            // All arms may be dropped without loss: they only say that something is new.
+            tokio::select! {
+                () = self.stopping.cancelled() => return None,
+                changed = changes.changed() => if changed.is_err() {
+                    return Some("the consensus engine is gone".into());
+                },
+                changed = views.changed() => if changed.is_err() {
+                    return None;
+                },
+            }
+        }
+    }
+
+    fn publish(&self, seen: &crate::types::Metrics) {
+        let leads = seen.state.is_leader();
+        let own_term = seen.last_applied.as_ref().is_some_and(|id| id.committed_leader_id().term == seen.current_term);
+        let now = Leadership {
+            leader: seen.current_leader.map(NodeId),
+            term: seen.current_term,
+            mine: leads && own_term,
+        };
+        let changed = self.published.leadership.send_if_modified(|before| {
+            let changed = *before != now;
+            if changed && before.leader != now.leader {
+                self.metrics.leader_changes.inc();
+                info!(leader = ?now.leader.map(|id| id.0), term = now.term, "the leader is");
+            }
+            *before = now;
+            changed
+        });
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        if changed {
+            self.metrics.leader.set(number(seen.current_leader.unwrap_or(0)));
+            self.metrics.is_leader.set(i64::from(leads));
+        }
+        self.metrics.term.set(number(seen.current_term));
+        self.metrics.last_log_index.set(number(seen.last_log_index.unwrap_or(0)));
+        let membership = seen.membership_config.membership();
+        self.metrics.voters.set(number(membership.voter_ids().count() as u64));
+        self.metrics.learners.set(number(membership.learner_ids().count() as u64));
+    }
+
+    /// A member that was removed must not disturb the others with elections.
+    fn look_for_removal(&self, view: &StateView) {
+        let me = self.identity.node_id;
+        let gone = view.initialised() && me.0 < view.next_node && !view.members.contains_key(&me);
+        if gone && !self.published.removed.send_replace(true) {
+            warn!("this member was removed from the cluster: empty the state folder to join again");
+        }
+        if *self.published.removed.borrow() {
+            self.raft.runtime_config().elect(false);
+        }
+    }
+
+    /// Writes snapshots when enough was applied, and lets the engine drop what they cover.
+    pub(crate) async fn keep_snapshots(self: Arc<Self>) -> Result<(), BoxError> {
+        let mut wait = SNAPSHOT_CHECK;
+        loop {
+            // Either arm may be dropped without loss.
+            tokio::select! {
+                () = self.stopping.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = SNAPSHOT_CHECK;
+            if self.snapshots.behind() < self.snapshot_every {
+                continue;
+            }
+            match self.snapshots.prepare().await {
+                Ok(()) => self.raft.trigger().snapshot().await?,
+                Err(error) => {
+                    warn!(%error, "a snapshot cannot be written; the log keeps growing");
+                    wait = SNAPSHOT_RETRY;
+                }
+            }
+        }
+    }
+
+    /// Notes that a leader spoke.
+    pub(crate) fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// The engine's own account of itself.
+    pub(crate) fn seen(&self) -> crate::types::Metrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Whether `id` is in the group, as this member knows it.
+    pub(crate) fn in_group(&self, id: u64) -> bool {
+        self.seen().membership_config.membership().get_node(&id).is_some()
+    }
+
+    /// Whether `id` has, but for a few entries, what this leader has.
+    pub(crate) fn caught_up(&self, id: u64) -> bool {
+        const NEAR: u64 = 50;
+        let seen = self.seen();
+        let last = seen.last_log_index.unwrap_or(0);
+        let matched = seen.replication.as_ref().and_then(|r| r.get(&id)).and_then(|m| m.as_ref().map(|id| id.index()));
+        id == self.identity.node_id.0 || matched.is_some_and(|m| m + NEAR >= last)
+    }
+
+    /// To whom leadership would best go, if this member has it.
+    pub(crate) fn heir(&self, view: &StateView) -> Option<u64> {
+        let seen = self.seen();
+        if !seen.state.is_leader() {
+            return None;
+        }
+        let me = self.identity.node_id.0;
+        let membership = seen.membership_config.membership();
+        let fit = |id: &u64| *id != me && view.online(NodeId(*id)) && self.caught_up(*id);
+        membership.voter_ids().find(fit)
+    }
+
+    /// On the leader: the index that a linearizable read must have applied.
+    pub(crate) async fn read_index(&self) -> Result<u64, String> {
+        let asked = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(READ, asked).await {
+            Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no quorum answered within {READ:?}")),
+        }
+    }
+
+    pub(crate) async fn read_index_reply(&self) -> ReadIndexReply {
+        let outcome = match self.read_index().await {
+            Ok(index) => read_index_reply::Outcome::Index(index),
+            Err(why) => read_index_reply::Outcome::Refused(why),
+        };
+        ReadIndexReply { outcome: Some(outcome) }
+    }
+
+    pub(crate) fn standing(&self, options: &Options, applied: Version) -> Standing {
+        let seen = self.seen();
+        let membership = seen.membership_config.membership();
+        let voters: Vec<_> = membership.voter_ids().map(NodeId).collect();
+        let alone = voters == [self.identity.node_id];
+        let last_contact = match seen.state.is_leader() {
+            true if alone => Some(Duration::ZERO),
+            true => seen.last_quorum_acked.map(|at| at.into_inner().elapsed()),
+            false => self.heard.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed()),
+        };
+        let silent = last_contact.is_none_or(|age| age > options.election_max);
+        Standing {
+            me: self.identity.node_id,
+            leader: seen.current_leader.map(NodeId),
+            term: seen.current_term,
+            learners: membership.learner_ids().map(NodeId).collect(),
+            voters,
+            last_contact,
+            stale: seen.current_leader.is_none() || silent,
+            last_log: seen.last_log_index.unwrap_or(0),
+            applied,
+        }
+    }
+}
+
+fn config(options: &Options, identity: &NodeIdentity) -> Result<Arc<Config>, Error> {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: identity.cluster_id.to_string(),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election_min),
+        election_timeout_max: millis(options.election_max),
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: transport::MAX_ENTRIES,
+        max_append_entries: Some(1024),
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: options.keep_entries,
+        replication_lag_threshold: options.snapshot_every + options.keep_entries,
+        enable_pre_vote: Some(true),
+        broadcast_submitted_on_append: Some(true),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|e| Error::Engine(e.to_string()))
+}

@@ -1,0 +1,62 @@
+//! What this machine can do, and skipping loudly what it cannot.
+
+use crate::host;
+
+/// Why a kind of test cannot run here; `None` when it can.
+pub type Lack = Option<String>;
+
+/// Namespaces, bridges and nftables: what every testbed needs.
+pub fn testbed() -> Lack {
+    if !host::is_root() {
+        return Some("namespaces need root".into());
+    }
+    missing(&["ip", "nft", "nsenter"])
+}
+
+/// Real containers.
+pub fn containers() -> Lack {
+    testbed().or_else(|| missing(&["lxc-start", "dnsmasq", "busybox"]))
+}
+
+/// ZFS pools on loop files.
+pub fn zfs() -> Lack {
+    if let Some(lack) = missing(&["zpool", "zfs"]) {
+        return Some(lack);
+    }
+    // zfs-fuse may be installed and not running: that is no reason to skip, it is started.
+    if host::run(&["zpool", "list"]).is_ok() {
+        return None;
+    }
+    if host::which("zfs-fuse").is_none() {
+        return Some("no kernel ZFS and no zfs-fuse".into());
+    }
+    host::run(&["zfs-fuse", "-p", "/run/zfs-fuse.pid"])
+        .and_then(|_| {
+            crate::wait::until_true("zfs-fuse answers", std::time::Duration::from_secs(10), || {
+                Ok(host::run(&["zpool", "list"]).is_ok())
+            })
+        })
+        .err()
+        .map(|error| format!("zfs-fuse cannot be started: {error:#}"))
+}
+
+fn missing(programs: &[&str]) -> Lack {
+    programs.iter().find(|p| host::which(p).is_none()).map(|p| format!("{p} is not installed"))
+}
+
+/// Prints why a test does not run here. Written past the test runner's capture, so that it is seen.
+pub fn skip(test: &str, why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
+/// Ends the calling test with `skipped: why` when something is lacking.
+#[macro_export]
+macro_rules! require {
+    ($lack:expr) => {
+        if let Some(why) = $lack {
+            $crate::facility::skip(module_path!(), &why);
+            return;
+        }
+    };
+}

@@ -1,0 +1,134 @@
+//! The testbed itself: what it makes, what its faults do, and that nothing of it stays. No agent is needed.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a suite is a user at a shell, and fails by panicking
+
+use std::process::Command;
+use std::time::Duration;
+
+use basalt_tests::testbed::{Cut, Node, Options, Testbed};
+use basalt_tests::{facility, host, image, require, wait};
+
+fn ping(from: &Node, to: &Node) -> bool {
+    let mut command = from.inside("/bin/busybox".as_ref());
+    command.args(["ping", "-c", "1", "-W", "1", &to.address.to_string()]);
+    command.output().is_ok_and(|done| done.status.success())
+}
+
+fn lack() -> facility::Lack {
+    facility::testbed().or_else(|| host::which("busybox").is_none().then(|| "busybox is not installed".into()))
+}
+
+#[test]
+fn cuts_and_heals() {
+    require!(lack());
+    let bed = Testbed::unstarted(&Options::fake(3)).unwrap();
+    let [a, b, c] = &bed.nodes[..] else { panic!("three nodes") };
+    assert!(ping(a, b) && ping(b, c));
+    for how in [Cut::Both, Cut::Deaf, Cut::Mute] {
+        a.cut(how).unwrap();
+        assert!(!ping(a, b) && !ping(b, a), "{how:?} lets an answer through");
+        assert!(ping(b, c), "{how:?} of one node harms others");
+    }
+    a.heal();
+    assert!(ping(a, b) && ping(b, a));
+}
+
+#[test]
+fn a_node_sees_its_own_links_and_the_cgroups() {
+    require!(lack());
+    let bed = Testbed::unstarted(&Options::fake(1)).unwrap();
+    let list = |folder: &str| {
+        let done = bed.nodes[0].inside("/bin/ls".as_ref()).arg(folder).output().unwrap();
+        String::from_utf8_lossy(&done.stdout).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let links = list("/sys/class/net");
+    assert!(links.contains(&"eth0".to_owned()) && links.len() == 2, "{links:?}");
+    let own: Vec<String> = host::run(&["ls", "/sys/fs/cgroup"]).unwrap().split_whitespace().map(str::to_owned).collect();
+    assert_eq!(list("/sys/fs/cgroup"), own);
+}
+
+#[test]
+fn mounts_of_the_host_reach_the_nodes() {
+    require!(lack());
+    let bed = Testbed::unstarted(&Options::fake(1)).unwrap();
+    let folder = bed.dir().join("late");
+    std::fs::create_dir(&folder).unwrap();
+    let folder = folder.to_str().unwrap();
+    host::run(&["mount", "-t", "tmpfs", "none", folder]).unwrap();
+    let done = bed.nodes[0].inside("mountpoint".as_ref()).arg(folder).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn nothing_stays() {
+    require!(lack());
+    let bed = Testbed::unstarted(&Options::fake(2)).unwrap();
+    let (prefix, dir, holder) = (bed.prefix().to_owned(), bed.dir().to_owned(), bed.nodes[0].holder());
+    assert!(traces(&prefix) > 0 && dir.exists() && host::alive(holder));
+    drop(bed);
+    assert_eq!(traces(&prefix), 0);
+    assert!(!dir.exists() && !host::alive(holder));
+}
+
+fn traces(prefix: &str) -> usize {
+    let names = host::run(&["ip", "netns", "list"]).unwrap();
+    names.lines().filter(|l| l.starts_with(&format!("{prefix}-"))).count()
+}
+
+/// Run by [`sweeps_after_a_killed_run`] as a process of its own, and killed there.
+#[test]
+fn victim() {
+    let Some(out) = std::env::var_os("BASALT_TESTBED_VICTIM") else { return };
+    let bed = Testbed::unstarted(&Options::fake(1)).unwrap();
+    std::fs::write(out, bed.prefix()).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn sweeps_after_a_killed_run() {
+    require!(lack());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("prefix");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "victim"])
+        .env("BASALT_TESTBED_VICTIM", &out)
+        .spawn()
+        .unwrap();
+    let prefix = wait::until("the victim's testbed", Duration::from_secs(20), || {
+        Ok(std::fs::read_to_string(&out).ok().filter(|p| !p.is_empty()))
+    })
+    .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(traces(&prefix) > 0, "a killed run leaves its namespaces");
+    let next = Testbed::unstarted(&Options::fake(1)).unwrap();
+    assert!(prefix == next.prefix() || traces(&prefix) == 0, "the next testbed sweeps");
+    drop(next);
+    assert_eq!(traces(&prefix), 0);
+}
+
+#[test]
+fn images_are_what_they_say() {
+    if host::which("busybox").is_none() {
+        facility::skip("images", "busybox is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    image::busybox_root(&root).unwrap();
+    assert!(root.join("metadata.yaml").is_file());
+    let done = Command::new(root.join("rootfs/bin/busybox")).arg("true").status().unwrap();
+    assert!(done.success());
+    for applet in ["sbin/init", "sbin/udhcpc", "bin/sh"] {
+        assert!(root.join("rootfs").join(applet).exists(), "{applet} leads nowhere");
+    }
+    let bad = image::hostile::all(folder.path()).unwrap();
+    assert_eq!(bad.len(), 12);
+    for hostile in &bad {
+        // A careless tar would be caught: the archives are what they claim to be.
+        assert!(hostile.file.is_file() && !hostile.canary.exists(), "{}", hostile.name);
+        assert!(std::fs::metadata(&hostile.file).unwrap().len() < 100 << 20, "{} is too big to ship", hostile.name);
+    }
+}
