@@ -42,7 +42,7 @@ suites: ## real agents in namespaces: cluster, containers, stock clients, chaos 
 	done
 
 sim: ## the simulation alone; SEED=n replays one seed
-	$(if $(SEED),BASALT_SIM_SEED=$(SEED)) $(CARGO) test -p basalt-tests --test 'sim*' -- --nocapture
+	$(if $(SEED),SIM_SEED=$(SEED)) $(CARGO) test -p basalt-tests --test 'sim*' -- --nocapture
 
 bench: ## measures Basalt beside bare LXC and etcd, and prints ratios (root)
 	tests/packages.sh run build bench

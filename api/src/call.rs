@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use basalt_model::{Applied, Command, NodeId, ProjectName, StateView};
+use basalt_model::{Applied, Command, NodeId, ProjectName, ReadError, StateView};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
@@ -20,6 +20,8 @@ use crate::error::Error;
 pub(crate) const MAX_JSON: usize = 1 << 20;
 /// How long a JSON body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a quorum may take to confirm the state.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a command may take before its outcome counts as unknown.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -49,12 +51,25 @@ impl FromRequestParts<Arc<Api>> for Call {
             api: api.clone(),
             who,
             dialect: Dialect::of(&parts.headers),
-            view: api.view(),
+            view: view_for(api, &parts.method, parts.uri.path()).await?,
             headers: parts.headers.clone(),
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             query: pairs.0.into_iter().collect(),
         })
+    }
+}
+
+/// The state to answer from: what decides about a change must be up to date, all else is answered from here.
+async fn view_for(api: &Api, method: &Method, path: &str) -> Result<StateView, Error> {
+    let local = api.view();
+    let about_this_member = path.starts_with("/1.0/operations/") || path.ends_with("/exec") || path.ends_with("/console");
+    if matches!(*method, Method::GET | Method::HEAD) || about_this_member || !local.initialised() {
+        return Ok(local);
+    }
+    match tokio::time::timeout(READ_DEADLINE, api.ports.cluster.linearizable()).await {
+        Ok(view) => Ok(view?),
+        Err(_) => Err(ReadError("no answer in time".into()).into()),
     }
 }
 

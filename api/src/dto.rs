@@ -18,6 +18,7 @@ pub mod project;
 pub mod resources;
 pub mod server;
 pub mod state;
+pub mod warning;
 
 use std::collections::BTreeMap;
 

@@ -113,7 +113,7 @@ impl From<ProposeError> for Error {
 
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
-        Error::Unavailable(error.to_string())
+        Error::Unavailable(format!("{error}; nothing was changed, lists are still answered"))
     }
 }
 

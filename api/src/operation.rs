@@ -105,8 +105,9 @@ impl Operations {
         Fut: Future<Output = Result<Map<String, Value>, Error>> + Send + 'static,
     {
         let handle = self.register(new);
-        let begun = handle.snapshot();
+        // What `run` says at once, such as the secrets of its streams, is part of the answer.
         let work = run(handle.clone());
+        let begun = handle.snapshot();
         let known = self.known.clone();
         self.tasks.spawn("operation", async move {
             handle.change(|op| set_status(op, Status::Running));

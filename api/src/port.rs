@@ -1,6 +1,8 @@
 //! What the API needs of the node it runs in, beside the `Cluster` port of the model. Implemented by `basalt-node`,
 //! and by in-memory fakes in this crate's own tests. The API itself never opens a connection to another member.
 
+pub mod files;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;

@@ -11,7 +11,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Router, middleware};
+use axum::Router;
 use http::header::{WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -19,24 +19,144 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::api::Api;
 use crate::auth::{self, Identity, Origin};
 use crate::error::Error;
-use crate::routes::server;
+use crate::routes::{
+    certificate, cluster, events, exec, group, image, image_alias, image_export, image_upload, instance, instance_create, instance_state, logs,
+    member, metrics, network, network_state, operation, pool, profile, project, resources, server, volume, warning,
+};
 
 /// Every route of `/` and `/1.0`.
 pub(crate) fn router(api: &Arc<Api>) -> Router {
-    let routes = Router::new()
+    let mut routes = Router::new()
         .route("/", get(server::versions))
-        .route("/1.0", get(server::get).put(server::put).patch(server::patch));
+        .route("/1.0", get(server::get).put(server::put).patch(server::patch))
+        .route("/1.0/events", get(events::listen))
+        .route("/1.0/metrics", get(metrics::get))
+        .route("/1.0/resources", get(resources::get))
+        .route("/1.0/warnings", get(warning::list))
+        .route("/1.0/warnings/{id}", get(warning::get));
+    // The older words for instances: the same handlers, which look at the path for the kind.
+    for root in ["instances", "containers", "virtual-machines"] {
+        routes = routes.merge(instances(&format!("/1.0/{root}")));
+    }
     routes
+        .merge(operations())
+        .merge(images())
+        .merge(settings())
+        .merge(hardware())
+        .merge(clustering())
         .fallback(|| async { Error::NotFound("The requested path".into()) })
         .method_not_allowed_fallback(|method: Method| async move {
             Error::NotImplemented(format!("{method} of this path"))
         })
-        .layer(middleware::from_fn_with_state(api.clone(), gate))
+        .layer(from_fn_with_state(api.clone(), gate))
         .layer(CatchPanicLayer::custom(|_| Error::Internal("the request crashed; see the log".into()).into_response()))
         .layer(from_fn_with_state(api.clone(), finish))
         // Bodies are bounded where they are read: images are large, everything else is not.
         .layer(DefaultBodyLimit::disable())
         .with_state(api.clone())
+}
+
+fn instances(root: &str) -> Router<Arc<Api>> {
+    let path = |rest: &str| format!("{root}{rest}");
+    Router::new()
+        .route(root, get(instance::list).post(instance_create::post).put(instance_state::bulk))
+        .route(
+            &path("/{name}"),
+            get(instance::get).put(instance::put).patch(instance::patch).post(instance::post).delete(instance::delete),
+        )
+        .route(&path("/{name}/state"), get(instance_state::get).put(instance_state::put))
+        .route(&path("/{name}/exec"), post(exec::exec))
+        .route(&path("/{name}/console"), get(exec::console_log).post(exec::console))
+        .route(&path("/{name}/snapshots"), get(instance::snapshots))
+        .route(&path("/{name}/backups"), get(instance::snapshots))
+        .route(&path("/{name}/logs"), get(logs::list))
+        .route(&path("/{name}/logs/{file}"), get(logs::get))
+        .route(&path("/{name}/logs/exec-output"), get(logs::list_recordings))
+        .route(&path("/{name}/logs/exec-output/{file}"), get(logs::get_recording).delete(logs::delete_recording))
+}
+
+fn operations() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/1.0/operations", get(operation::list))
+        .route("/1.0/operations/{id}", get(operation::get).delete(operation::delete))
+        .route("/1.0/operations/{id}/wait", get(operation::wait))
+        .route("/1.0/operations/{id}/websocket", get(operation::websocket))
+}
+
+fn images() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/1.0/images", get(image::list).post(image_upload::post))
+        .route("/1.0/images/aliases", get(image_alias::list).post(image_alias::create))
+        .route(
+            "/1.0/images/aliases/{name}",
+            get(image_alias::get)
+                .put(image_alias::put)
+                .patch(image_alias::patch)
+                .post(image_alias::rename)
+                .delete(image_alias::delete),
+        )
+        .route(
+            "/1.0/images/{fingerprint}",
+            get(image::get).put(image::put).patch(image::patch).delete(image::delete),
+        )
+        .route("/1.0/images/{fingerprint}/export", get(image_export::get))
+}
+
+fn settings() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/1.0/profiles", get(profile::list).post(profile::create))
+        .route(
+            "/1.0/profiles/{name}",
+            get(profile::get).put(profile::put).patch(profile::patch).post(profile::rename).delete(profile::delete),
+        )
+        .route("/1.0/projects", get(project::list).post(project::create))
+        .route(
+            "/1.0/projects/{name}",
+            get(project::get).put(project::put).patch(project::patch).post(project::rename).delete(project::delete),
+        )
+        .route("/1.0/projects/{name}/state", get(project::state))
+        .route("/1.0/certificates", get(certificate::list).post(certificate::create))
+        .route(
+            "/1.0/certificates/{fingerprint}",
+            get(certificate::get).put(certificate::put).patch(certificate::patch).delete(certificate::delete),
+        )
+}
+
+fn hardware() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/1.0/networks", get(network::list).post(network::create))
+        .route(
+            "/1.0/networks/{name}",
+            get(network::get).put(network::put).patch(network::patch).post(network::rename).delete(network::delete),
+        )
+        .route("/1.0/networks/{name}/state", get(network_state::get))
+        .route("/1.0/networks/{name}/leases", get(network_state::leases))
+        .route("/1.0/storage-pools", get(pool::list).post(pool::create))
+        .route(
+            "/1.0/storage-pools/{name}",
+            get(pool::get).put(pool::put).patch(pool::patch).delete(pool::delete),
+        )
+        .route("/1.0/storage-pools/{name}/resources", get(pool::resources))
+        .route("/1.0/storage-pools/{name}/volumes", get(volume::list))
+        .route("/1.0/storage-pools/{name}/volumes/{kind}", get(volume::list_kind))
+        .route("/1.0/storage-pools/{name}/volumes/{kind}/{volume}", get(volume::get))
+}
+
+fn clustering() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/1.0/cluster", get(cluster::get).put(cluster::put))
+        .route("/1.0/cluster/members", get(member::list).post(member::invite))
+        .route(
+            "/1.0/cluster/members/{name}",
+            get(member::get).put(member::put).patch(member::patch).post(member::rename).delete(member::delete),
+        )
+        .route("/1.0/cluster/members/{name}/state", get(member::state).post(member::set_state))
+        .route("/1.0/cluster/groups", get(group::list).post(group::create))
+        .route(
+            "/1.0/cluster/groups/{name}",
+            get(group::get).put(group::put).patch(group::patch).post(group::rename).delete(group::delete),
+        )
+        .route("/1.0/cluster/certificate", put(cluster::certificate))
 }
 
 /// Who calls, whether they may, and whether there is a cluster to ask.

@@ -1,3 +1,32 @@
 //! Handlers, one file per object.
+
+pub(crate) mod certificate;
+pub(crate) mod cluster;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod group;
+pub(crate) mod image;
+pub(crate) mod image_alias;
+pub(crate) mod image_export;
+pub(crate) mod image_upload;
+pub(crate) mod instance;
+pub(crate) mod instance_create;
+pub(crate) mod instance_state;
+pub(crate) mod logs;
+pub(crate) mod member;
+pub(crate) mod metrics;
+pub(crate) mod network;
+pub(crate) mod network_state;
+pub(crate) mod operation;
 pub(crate) mod pending;
+mod petname;
+pub(crate) mod pool;
+pub(crate) mod profile;
+pub(crate) mod project;
+mod render;
+pub(crate) mod resources;
+mod run;
 pub(crate) mod server;
+mod spec;
+pub(crate) mod volume;
+pub(crate) mod warning;

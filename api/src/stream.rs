@@ -3,4 +3,6 @@
 pub(crate) mod console;
 pub(crate) mod exec;
 mod fd;
-mod socket;
+pub(crate) mod files;
+mod sftp;
+pub(crate) mod socket;

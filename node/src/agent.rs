@@ -14,6 +14,7 @@
 //! **Failure.** A step that fails ends the pass and is reported, which settles the user's request; what cannot be
 //! reported (no quorum) is tried again with backoff. Killed at any instruction, the next start finds things as they are.
 
+mod boot;
 pub mod desired;
 mod execute;
 mod guest;
@@ -74,6 +75,7 @@ pub struct Agent {
     parts: Parts,
     tasks: Mutex<BTreeMap<InstanceId, Arc<Notify>>>,
     idmaps: idmap::IdMaps,
+    held: boot::Held,
     restarts: Mutex<BTreeMap<InstanceId, Vec<Instant>>>,
     working: Semaphore,
 }
@@ -86,6 +88,7 @@ impl Agent {
             parts,
             tasks: Mutex::default(),
             idmaps: idmap::IdMaps::default(),
+            held: boot::Held::default(),
             restarts: Mutex::default(),
             working: Semaphore::new(at_once),
         })
@@ -100,6 +103,8 @@ impl Agent {
         let shutdown = self.parts.supervisor.shutdown().clone();
         let mut view = self.parts.cluster.view();
         self.host_pass(&view).await;
+        let turns = boot::hold(&self, &view).await;
+        self.parts.supervisor.spawn("start after boot", OnExit::Log, boot::take(Arc::clone(&self), turns));
         self.full_pass(&view).await;
         let mut wishes = Wishes::of(&view, self.parts.me);
         let mut timer = tokio::time::interval(FULL_PASS);

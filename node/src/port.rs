@@ -1,6 +1,7 @@
 //! The node behind the API's ports: adapters between what the API asks for and what drivers, pools, Raft and other
 //! members offer. Each is a thin translation; decisions lie on either side.
 
+pub mod files;
 pub mod guests;
 pub mod images;
 pub mod membership;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use basalt_api::{Api, Context};
 use basalt_model::Cluster;
 use basalt_raft::RaftCluster;
-use basalt_runtime::{CommandRunner, HostRunner, Shutdown, Supervisor};
+use basalt_runtime::{CommandRunner, HostRunner, OnExit, Shutdown, Supervisor};
 use basalt_storage::StorageHost;
 use basalt_storage::image::ImageStore;
 
@@ -49,6 +49,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let supervisor = parts.supervisor.clone();
     let listeners = listen::open(&config, &api, &raft, &parts).await?;
     member::when_identified(parts, identity, listeners.cluster_tls.clone());
+    stop_when_removed(&raft, &supervisor);
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(state_dir = %config.state_dir.display(), api = %config.listen, "basaltd is up");
@@ -67,6 +68,26 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     listeners.remove_socket();
     Ok(())
+}
+
+/// A member that was taken out of its cluster has nothing to serve. Its guests run on, untouched.
+fn stop_when_removed(raft: &Arc<RaftCluster>, supervisor: &Supervisor) {
+    let mut removed = raft.removed();
+    let shutdown = supervisor.shutdown().clone();
+    supervisor.spawn("removal", OnExit::Log, async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            outcome = removed.wait_for(|removed| *removed) => {
+                if outcome.is_ok() {
+                    tracing::error!(
+                        "this member was removed from its cluster: basaltd ends, guests that are left run on. To use the \
+                         machine again, empty the state folder and run `basalt init` or `basalt cluster join`"
+                    );
+                    shutdown.cancel();
+                }
+            }
+        }
+    });
 }
 
 async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {

@@ -302,3 +302,33 @@ async fn what_the_cluster_forgot_is_removed_from_the_host() {
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the orphan is removed");
 }
+
+#[tokio::test]
+async fn after_a_boot_guests_start_in_order_of_priority() {
+    let mut node = Node::begin().await;
+    let mut ids = Vec::new();
+    for (name, priority) in [("low", "1"), ("high", "9"), ("middle", "5")] {
+        let mut instance = instance(name);
+        instance.spec.config.insert("boot.autostart.priority".into(), priority.into());
+        let id = instance.id;
+        node.propose(InstanceCommand::Create(Box::new(instance)));
+        node.propose(InstanceCommand::Place { id, node: ME, epoch: Epoch(1) });
+        node.run(id, Intent::Running);
+        node.settled(id).await;
+        ids.push(id);
+    }
+    node.kill_agent();
+    node.host.reboot().unwrap();
+    let reported = |id: &InstanceId| node.cluster.view().instances.get(id).unwrap().report.clone().unwrap().at;
+    let before: Vec<Timestamp> = ids.iter().map(reported).collect();
+    node.start_agent();
+    let again = node
+        .until(|view| {
+            let at = |id: &InstanceId| view.instances.get(id).unwrap().report.clone().unwrap().at;
+            let now: Vec<Timestamp> = ids.iter().map(at).collect();
+            now.iter().zip(&before).all(|(now, before)| now > before).then_some(now)
+        })
+        .await;
+    assert!(again[1] < again[2] && again[2] < again[0], "high, middle, low: {again:?}");
+    assert_eq!(node.host.running().unwrap(), 3);
+}

@@ -45,6 +45,8 @@ pub struct RaftCluster {
     /// Held while the folder is open.
     _lock: File,
     state: Mutex<State>,
+    /// The core to watch over.
+    running: watch::Sender<Option<Arc<Core>>>,
     /// One change of `state` at a time, where it takes a while.
     changing: tokio::sync::Mutex<()>,
 }
@@ -53,8 +55,8 @@ pub struct RaftCluster {
 enum State {
     Fresh,
     Running(Arc<Core>),
-    /// Not taking part, for this reason.
-    Stopped(Arc<NodeIdentity>, String),
+    /// Not taking part; commands are refused like this.
+    Stopped(Arc<NodeIdentity>, ProposeError),
 }
 
 impl RaftCluster {
@@ -77,12 +79,15 @@ impl RaftCluster {
             published: Published::default(),
             _lock: lock,
             state: Mutex::new(State::Fresh),
+            running: watch::Sender::default(),
             changing: tokio::sync::Mutex::default(),
             options,
         });
         if let Some(identity) = identity {
             cluster.start(identity).await?;
         }
+        let keeper = Arc::clone(&cluster);
+        cluster.supervisor.spawn("raft-watch", OnExit::Fatal, async move { keeper.watch_over().await });
         Ok(cluster)
     }
 
@@ -170,16 +175,18 @@ impl RaftCluster {
     pub async fn shutdown(&self) {
         let _one = self.changing.lock().await;
         if let Some(identity) = self.identity() {
-            self.stop(State::Stopped(identity, "this member is shutting down".into())).await;
+            let closed = ProposeError::NoLeader("this member is shutting down".into());
+            self.stop(State::Stopped(identity, closed)).await;
         }
         self.supervisor.shutdown().cancel();
     }
 
-    pub(crate) fn core(&self) -> Result<Arc<Core>, String> {
+    /// The core; without one, the refusal for whoever needs it.
+    pub(crate) fn core(&self) -> Result<Arc<Core>, ProposeError> {
         match &*self.state() {
-            State::Fresh => Err(NOT_INITIALISED.into()),
+            State::Fresh => Err(ProposeError::NoLeader(NOT_INITIALISED.into())),
             State::Running(core) => Ok(Arc::clone(core)),
-            State::Stopped(_, why) => Err(why.clone()),
+            State::Stopped(_, refusal) => Err(refusal.clone()),
         }
     }
 
@@ -212,18 +219,12 @@ impl RaftCluster {
     async fn start(self: &Arc<Self>, identity: NodeIdentity) -> Result<Arc<Core>, Error> {
         let core = Core::start(&self.options, identity, &self.published, &self.metrics).await?;
         *self.state() = State::Running(Arc::clone(&core));
-        let tasks = core.tasks(&self.supervisor);
-        let (cluster, watched) = (Arc::downgrade(self), Arc::clone(&core));
-        tasks.spawn("raft-watch", OnExit::Fatal, async move {
-            let ended = watched.watch().await;
-            if let (Some(cluster), Some(why)) = (cluster.upgrade(), ended) {
-                cluster.broken(&watched, why).await;
-            }
-        });
+        let tasks = &self.supervisor;
         let duties = leadership::Duties::new(Arc::clone(self), Arc::clone(&core));
         tasks.spawn_restarting("raft-leader", move || duties.clone().run());
         let keeper = Arc::clone(&core);
         tasks.spawn_restarting("raft-snapshots", move || Arc::clone(&keeper).keep_snapshots());
+        self.running.send_replace(Some(Arc::clone(&core)));
         Ok(core)
     }
 
@@ -234,26 +235,49 @@ impl RaftCluster {
             State::Running(core) => core.stop().await,
             State::Fresh | State::Stopped(..) => {}
         }
+        self.running.send_replace(None);
         self.published.leadership.send_replace(Leadership::default());
     }
 
+    /// Publishes what the core sees, and deals with its end.
+    async fn watch_over(self: Arc<Self>) {
+        let stopping = self.supervisor.shutdown().token();
+        let mut running = self.running.subscribe();
+        loop {
+            let core = running.borrow_and_update().clone();
+            if let Some(core) = core
+                && let Some(why) = core.watch().await
+            {
+                self.broken(&core, why).await;
+                if core.log.out_of_space() {
+                    self.revive().await;
+                    continue;
+                }
+            }
+            // Either arm may be dropped without loss; the sender lives in self.
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = running.changed() => {}
+            }
+        }
+    }
+
     /// The engine of `core` has stopped by itself.
-    async fn broken(self: Arc<Self>, core: &Arc<Core>, why: String) {
+    async fn broken(&self, core: &Arc<Core>, why: String) {
         let _one = self.changing.lock().await;
         let still = matches!(&*self.state(), State::Running(running) if Arc::ptr_eq(running, core));
-        if !still {
-            return;
-        }
-        error!(why, "this member no longer takes part in the group");
-        self.stop(State::Stopped(Arc::clone(&core.identity), why)).await;
-        if core.log.out_of_space() {
-            let cluster = Arc::clone(&self);
-            self.supervisor.spawn("raft-revive", OnExit::Log, async move { cluster.revive().await });
+        if still {
+            error!(why, "this member no longer takes part in the group");
+            let refusal = match core.log.broken() {
+                Some(why) => ProposeError::Storage(why),
+                None => ProposeError::NoLeader(why),
+            };
+            self.stop(State::Stopped(Arc::clone(&core.identity), refusal)).await;
         }
     }
 
     /// Starts again when there is space. Only a full disk heals: after any other error the disk is not to be trusted.
-    async fn revive(self: Arc<Self>) {
+    async fn revive(self: &Arc<Self>) {
         let stopping = self.supervisor.shutdown().token();
         loop {
             // Either arm may be dropped without loss.
@@ -272,7 +296,8 @@ impl RaftCluster {
                     return;
                 }
                 Ok(core) => {
-                    self.stop(State::Stopped(Arc::clone(&core.identity), "no space for the replicated log".into())).await;
+                    let refusal = ProposeError::Storage("no space for the next segment".into());
+                    self.stop(State::Stopped(Arc::clone(&core.identity), refusal)).await;
                 }
                 Err(error) => warn!(%error, "this member cannot take part in the group yet"),
             }
@@ -321,10 +346,14 @@ impl Cluster for RaftCluster {
 /// One program at a time: two writers of one log would destroy it.
 fn lock(dir: &std::path::Path) -> Result<File, Error> {
     let path = dir.join("lock");
-    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(Error::io("open", &path))?;
+    let file =
+        File::options().write(true).create(true).truncate(false).open(&path).map_err(Error::io("open", &path))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse(dir.to_owned())),
         Err(errno) => Err(Error::io("lock", &path)(errno.into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

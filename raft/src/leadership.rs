@@ -18,7 +18,8 @@ use crate::membership;
 pub struct Leadership {
     pub leader: Option<NodeId>,
     pub term: u64,
-    /// This member leads, and it has applied everything that was committed before its term.
+    /// This member leads, a quorum answered it within an election timeout, and it has applied everything that was
+    /// committed before its term.
     pub mine: bool,
 }
 

@@ -131,9 +131,7 @@ async fn perform(core: &Core, change: Change) -> Result<(), String> {
         Change::AddLearner(id, addr) => {
             raft.add_learner(id, BasicNode { addr }, false).await.map(drop).map_err(|e| e.to_string())
         }
-        Change::SetVoters(voters) => {
-            raft.change_membership(voters, true).await.map(drop).map_err(|e| e.to_string())
-        }
+        Change::SetVoters(voters) => raft.change_membership(voters, true).await.map(drop).map_err(|e| e.to_string()),
         Change::Forget(ids) => {
             let forget = ChangeMembers::RemoveNodes(ids);
             raft.change_membership(forget, true).await.map(drop).map_err(|e| e.to_string())

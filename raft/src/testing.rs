@@ -1,9 +1,9 @@
 //! A cluster of one without consensus: the same apply, in memory.
-use std::sync::Arc;
 use async_trait::async_trait;
+use basalt_model::command::Init;
 use basalt_model::port::Standing;
 use basalt_model::{Applied, Cluster, ClusterState, Command, NodeId, ProposeError, ReadError, StateView, Version};
-use basalt_model::command::Init;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Same apply, no consensus: for tests of what stands on the `Cluster` port, and for the simulation.

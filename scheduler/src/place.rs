@@ -22,9 +22,16 @@ pub struct Unplaceable {
 /// What is to be proposed for an instance without a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    Place { id: InstanceId, node: NodeId },
+    Place {
+        id: InstanceId,
+        node: NodeId,
+    },
     /// `passing`: a reason may well be over in a few seconds, so whoever proposes may wait a little.
-    Refuse { id: InstanceId, reason: String, passing: bool },
+    Refuse {
+        id: InstanceId,
+        reason: String,
+        passing: bool,
+    },
 }
 
 /// The best member for `request`.

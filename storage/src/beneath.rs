@@ -7,6 +7,7 @@
 //! Absolute paths and `..` are refused with `InvalidInput` before the kernel is asked; a link in the way is `ELOOP`.
 //! All calls block; use them from a blocking task.
 
+mod chroot;
 mod node;
 mod walk;
 
@@ -19,6 +20,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags};
 
+pub use chroot::{Chroot, Folder, Listing};
 pub use node::{Attributes, Node, NodeKind};
 pub use walk::{Entry, Visit};
 

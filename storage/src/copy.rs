@@ -14,7 +14,8 @@ use crate::beneath::{Attributes, Node, NodeKind, Tree, Visit};
 /// Copies everything below `source` into the empty `target`. The root folders' own attributes stay as they are. Blocks.
 pub(crate) fn tree(source: &Tree, target: &Tree) -> io::Result<()> {
     let mut copy = Copy { source, target, linked: HashMap::new(), reflink: true };
-    source.walk(&mut |path, node, visit| if path.as_os_str().is_empty() { Ok(()) } else { copy.entry(path, node, visit) })
+    source
+        .walk(&mut |path, node, visit| if path.as_os_str().is_empty() { Ok(()) } else { copy.entry(path, node, visit) })
 }
 
 struct Copy<'a> {
@@ -75,7 +76,9 @@ impl Copy<'_> {
         if self.reflink {
             match fs::ioctl_ficlone(to, from) {
                 Ok(()) => return Ok(()),
-                Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => self.reflink = false,
+                Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => {
+                    self.reflink = false
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -119,13 +119,7 @@ impl VolumeStore for FakeStore {
         Ok(state.volumes.iter().map(found).collect())
     }
 
-    async fn ensure(
-        &self,
-        id: InstanceId,
-        epoch: Epoch,
-        origin: Origin<'_>,
-        size: Option<u64>,
-    ) -> Result<Root, Error> {
+    async fn ensure(&self, id: InstanceId, epoch: Epoch, origin: Origin<'_>, size: Option<u64>) -> Result<Root, Error> {
         let mut state = self.enter("ensure")?;
         self.sized(size)?;
         match state.volumes.get(&id) {

@@ -74,7 +74,7 @@ impl Move {
 
 /// Brings the tree at `root` to the map (`base` 0 for guest ids), wherever it stands and whatever a crash left.
 /// Repeating it when it is there already costs one small read. The volume's folder becomes passable for the guest's root
-/// and nobody else.
+/// and nobody else: without an idmapped mount, LXC walks to the root with the guest's ids.
 pub async fn shift(root: &Path, base: u32, size: u32) -> Result<(), Error> {
     let root = root.to_owned();
     spawn_blocking("shift ids", move || run(&root, IdMap { base, size }, &mut || Ok(()))).await?

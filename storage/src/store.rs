@@ -111,18 +111,13 @@ pub trait VolumeStore: Send + Sync + Debug {
     /// pool can ([`Error::Unsupported`] where it cannot and a size is asked for). Idempotent: a complete volume keeps its
     /// content whatever `origin` says; a half-made one is made anew. A complete volume with another epoch is refused with
     /// [`Error::Epoch`] and not touched. The image must be in the pool, else [`Error::NotFound`].
-    async fn ensure(
-        &self,
-        id: InstanceId,
-        epoch: Epoch,
-        origin: Origin<'_>,
-        size: Option<u64>,
-    ) -> Result<Root, Error>;
+    async fn ensure(&self, id: InstanceId, epoch: Epoch, origin: Origin<'_>, size: Option<u64>) -> Result<Root, Error>;
 
     /// The root of a complete volume, mounted; `None` when there is no complete one.
     async fn root(&self, id: InstanceId) -> Result<Option<Root>, Error>;
 
-    /// Sets or lifts the limit on the volume's own bytes; [`Error::Unsupported`] where the pool has no quotas.
+    /// Sets or lifts the limit on what the volume holds, its image's part included; [`Error::Unsupported`] where the pool
+    /// has no quotas, [`Error::Invalid`] when it holds more already.
     async fn resize(&self, id: InstanceId, size: Option<u64>) -> Result<(), Error>;
 
     /// Removes the volume, complete or half-made. What is gone already is a success.

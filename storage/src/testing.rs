@@ -175,9 +175,8 @@ async fn sizes(subject: &Subject) {
     ok(store.resize(id, None).await);
     ok(store.resize(id, Some(8 << 20)).await);
     if subject.contents {
-        let full = std::fs::write(root.path.join("big"), vec![7u8; 24 << 20]).and_then(|()| {
-            std::fs::File::open(root.path.join("big"))?.sync_all()
-        });
+        let full = std::fs::write(root.path.join("big"), vec![7u8; 24 << 20])
+            .and_then(|()| std::fs::File::open(root.path.join("big"))?.sync_all());
         assert!(full.is_err(), "the limit holds");
     }
     ok(store.destroy(id).await);
@@ -185,7 +184,8 @@ async fn sizes(subject: &Subject) {
 
 async fn many(subject: &Subject) {
     let ids: Vec<_> = (0..8).map(|_| id()).collect();
-    let made = futures_util::future::join_all(ids.iter().map(|id| subject.store.ensure(*id, Epoch(3), Origin::Empty, None)));
+    let made =
+        futures_util::future::join_all(ids.iter().map(|id| subject.store.ensure(*id, Epoch(3), Origin::Empty, None)));
     let mut paths: Vec<_> = made.await.into_iter().map(|root| ok(root).path).collect();
     paths.sort();
     paths.dedup();

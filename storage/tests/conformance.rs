@@ -1,4 +1,5 @@
 //! The conformance suite against every driver: the fake and dir always, ZFS where this host can.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -130,7 +131,9 @@ impl Zfs {
             return Ok(Zfs { started: None, _dir });
         }
         let pid = _dir.path().join("pid");
-        let started = HostRunner.run(Invocation::new("zfs-fuse").args(["--no-kstat-mount", "-p"]).arg(pid.to_str().unwrap())).await;
+        let started = HostRunner
+            .run(Invocation::new("zfs-fuse").args(["--no-kstat-mount", "-p"]).arg(pid.to_str().unwrap()))
+            .await;
         started.map_err(|error| error.to_string())?;
         for _ in 0..100 {
             if ping().await.is_ok() {
@@ -147,6 +150,13 @@ impl Drop for Zfs {
     fn drop(&mut self) {
         if let Some(pid) = self.started {
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+            for _ in 0..100 {
+                if nix::sys::signal::kill(pid, None).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            println!("zfs-fuse {pid} does not end");
         }
     }
 }
@@ -207,6 +217,14 @@ async fn zfs_suite(
     let left = run(&["zfs", "list", "-H", "-o", "name", &format!("{zpool}/images/{fp}")]).await;
     assert!(left.is_err(), "a refused image leaves a dataset: {left:?}");
 
+    // What a crash in the middle of an unpack leaves goes when the pool is opened.
+    drop(store);
+    let half_image = format!("{zpool}/images/{}", other_fp());
+    run(&["zfs", "create", "-o", "canmount=noauto", &half_image]).await.unwrap();
+    let store = open_pool(host, name, PoolKind::Zfs, config).await?;
+    assert!(run(&["zfs", "list", &half_image]).await.is_err(), "a half-made image is swept");
+    existing_dataset(host, &zpool).await?;
+
     // A volume without stamps is half-made.
     let half = id();
     run(&["zfs", "create", "-o", "canmount=noauto", &format!("{zpool}/instances/{half}")]).await.unwrap();
@@ -250,6 +268,29 @@ async fn zfs_suite(
     remove_pool(host, name, PoolKind::Zfs, config).await?;
     assert!(!host.pool_dir(name).exists());
     assert!(std::fs::read_dir(dir.join("disks")).unwrap().next().is_none(), "no file is left");
+    Ok(())
+}
+
+/// A pool inside of a dataset that the operator made: laid out, refused when not empty, given back clean.
+async fn existing_dataset(host: &StorageHost, zpool: &str) -> Result<(), Error> {
+    let run = |args: &[&str]| HostRunner.run(Invocation::new(args[0]).args(args[1..].iter().copied()));
+    let (inner, name) = (format!("{zpool}/given"), pool("inner"));
+    let config = BTreeMap::from([("source".to_owned(), inner.clone())]);
+    assert_eq!(open_pool(host, &name, PoolKind::Zfs, &config).await.unwrap_err().kind(), ErrorKind::NotFound);
+    run(&["zfs", "create", "-o", "canmount=off", "-o", "mountpoint=none", &inner]).await.unwrap();
+    run(&["zfs", "create", "-o", "canmount=off", &format!("{inner}/data")]).await.unwrap();
+    assert_eq!(open_pool(host, &name, PoolKind::Zfs, &config).await.unwrap_err().kind(), ErrorKind::Invalid);
+    run(&["zfs", "destroy", &format!("{inner}/data")]).await.unwrap();
+    let store = open_pool(host, &name, PoolKind::Zfs, &config).await?;
+    let volume = id();
+    store.ensure(volume, Epoch(1), Origin::Empty, None).await?;
+    assert_eq!(remove_pool(host, &name, PoolKind::Zfs, &config).await.unwrap_err().kind(), ErrorKind::Busy);
+    store.destroy(volume).await?;
+    remove_pool(host, &name, PoolKind::Zfs, &config).await?;
+    let left = run(&["zfs", "list", "-H", "-r", "-o", "name,basalt:member", &inner]).await.unwrap().text();
+    // What is set on the pool around it shows through.
+    assert_eq!(left.trim(), format!("{inner}\t{}", host.member));
+    run(&["zfs", "destroy", &inner]).await.unwrap();
     Ok(())
 }
 

@@ -247,9 +247,11 @@ impl Api {
     /// # Errors
     /// When the list cannot be had.
     pub fn leader(&self) -> Result<Option<String>> {
-        Ok(self.members()?.iter().find(|m| has_role(m, "database-leader")).and_then(|m| {
-            m["server_name"].as_str().map(str::to_owned)
-        }))
+        Ok(self
+            .members()?
+            .iter()
+            .find(|m| has_role(m, "database-leader"))
+            .and_then(|m| m["server_name"].as_str().map(str::to_owned)))
     }
 }
 

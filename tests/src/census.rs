@@ -45,8 +45,9 @@ pub fn of(node: &Node) -> Result<Census> {
     for pool in folders(&node.dir.join("storage-pools")) {
         census.volumes.extend(ids_in(&Path::new(&pool).join("instances")));
     }
-    for dataset in host::try_run(&["zfs", "list", "-H", "-o", "name"]).unwrap_or_default().lines() {
-        if dataset.starts_with(&format!("basalt-{}-", node.name)) && dataset.contains("/instances/") {
+    for line in host::try_run(&["zfs", "list", "-H", "-o", "name,basalt:state-dir"]).unwrap_or_default().lines() {
+        let (dataset, owner) = line.split_once('\t').unwrap_or((line, ""));
+        if dataset.contains("/instances/") && Path::new(owner) == node.dir {
             census.volumes.extend(dataset.rsplit('/').next().filter(|n| is_id(n)).map(str::to_owned));
         }
     }
@@ -99,7 +100,11 @@ fn ids_in(folder: &Path) -> BTreeSet<String> {
 
 /// A UUID in its usual form.
 fn is_id(text: &str) -> bool {
-    text.len() == 36 && text.bytes().enumerate().all(|(at, b)| if [8, 13, 18, 23].contains(&at) { b == b'-' } else { b.is_ascii_hexdigit() })
+    text.len() == 36
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, b)| if [8, 13, 18, 23].contains(&at) { b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
 /// Compares all nodes with what the cluster says, until they agree.

@@ -67,8 +67,12 @@ pub fn alive(pid: i32) -> bool {
 pub fn mounts_under(folder: &Path) -> Vec<String> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let prefix = format!("{}/", folder.display());
-    let mut found: Vec<String> =
-        text.lines().filter_map(|l| l.split(' ').nth(4)).filter(|m| m.starts_with(&prefix)).map(str::to_owned).collect();
+    let mut found: Vec<String> = text
+        .lines()
+        .filter_map(|l| l.split(' ').nth(4))
+        .filter(|m| m.starts_with(&prefix))
+        .map(str::to_owned)
+        .collect();
     found.sort_by_key(|mount| std::cmp::Reverse(mount.len()));
     found
 }

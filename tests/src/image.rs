@@ -15,22 +15,22 @@ use tar::{Builder, EntryType, Header};
 const BUSYBOX: &str = "/bin/busybox";
 
 const APPLETS: &[&str] = &[
-    "ash", "cat", "chmod", "chown", "clear", "cp", "cut", "date", "dd", "df", "du", "echo", "env", "false", "free", "getty",
-    "grep", "head", "hostname", "id", "ifconfig", "init", "ip", "kill", "killall", "less", "ln", "ls", "mkdir", "mknod", "more",
-    "mount", "mv", "nc", "nproc", "nslookup", "ping", "poweroff", "printf", "ps", "pwd", "reboot", "rm", "rmdir", "route",
-    "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tar", "tee", "test", "top", "touch", "tr", "true", "tty", "udhcpc",
-    "umount", "uname", "uptime", "vi", "wc", "wget", "whoami", "yes",
+    "ash", "cat", "chmod", "chown", "clear", "cp", "cut", "date", "dd", "df", "du", "echo", "env", "false", "free",
+    "getty", "grep", "head", "hostname", "httpd", "id", "ifconfig", "init", "ip", "kill", "killall", "less", "ln", "ls",
+    "mkdir", "mknod", "more", "mount", "mv", "nc", "nproc", "nslookup", "ping", "poweroff", "printf", "ps", "pwd",
+    "reboot", "rm", "rmdir", "route", "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tar", "tee",
+    "test", "top", "touch", "tr", "true", "tty", "udhcpc", "umount", "uname", "uptime", "vi", "wc", "wget", "whoami",
+    "yes",
 ];
 
 const INITTAB: &str = "\
 ::sysinit:/etc/init.d/rcS
-::respawn:/sbin/udhcpc -f -i eth0 -s /etc/udhcpc.script -S -t 10 -T 1 -A 3 -x hostname:${HOSTNAME}
+::respawn:/bin/sh -c 'exec /sbin/udhcpc -f -i eth0 -s /etc/udhcpc.script -t 10 -T 1 -A 3 -x hostname:$(hostname)'
 ::respawn:/bin/httpd -f -p 80 -h /var/www
 ::ctrlaltdel:/bin/poweroff
 console::respawn:/sbin/getty -L console 115200 vt100
 ";
 
-// The power signal is what LXC sends to an init that knows no other; busybox's init takes SIGUSR2 for it as well.
 const RCS: &str = "\
 #!/bin/sh
 mount -t proc proc /proc 2>/dev/null
@@ -159,10 +159,22 @@ pub fn busybox(file: &Path) -> Result<()> {
     let program = std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
     let mut archive = Archive::create(file)?;
     archive.metadata("Busybox, made on this machine")?;
-    for folder in
-        ["rootfs", "rootfs/bin", "rootfs/sbin", "rootfs/usr", "rootfs/usr/bin", "rootfs/etc", "rootfs/etc/init.d", "rootfs/var",
-         "rootfs/var/www", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs/run", "rootfs/mnt"]
-    {
+    for folder in [
+        "rootfs",
+        "rootfs/bin",
+        "rootfs/sbin",
+        "rootfs/usr",
+        "rootfs/usr/bin",
+        "rootfs/etc",
+        "rootfs/etc/init.d",
+        "rootfs/var",
+        "rootfs/var/www",
+        "rootfs/dev",
+        "rootfs/proc",
+        "rootfs/sys",
+        "rootfs/run",
+        "rootfs/mnt",
+    ] {
         archive.folder(folder, 0o755)?;
     }
     archive.folder("rootfs/root", 0o700)?;
@@ -177,7 +189,11 @@ pub fn busybox(file: &Path) -> Result<()> {
     archive.file("rootfs/etc/inittab", 0o644, INITTAB.as_bytes())?;
     archive.file("rootfs/etc/init.d/rcS", 0o755, RCS.as_bytes())?;
     archive.file("rootfs/etc/udhcpc.script", 0o755, UDHCPC.as_bytes())?;
-    archive.file("rootfs/etc/passwd", 0o644, b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
+    archive.file(
+        "rootfs/etc/passwd",
+        0o644,
+        b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    )?;
     archive.file("rootfs/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
     archive.file("rootfs/etc/os-release", 0o644, b"NAME=Busybox\nID=busybox\nPRETTY_NAME=\"Busybox\"\n")?;
     archive.finish()

@@ -25,10 +25,12 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod api;
+pub mod bench;
 pub mod census;
 pub mod facility;
 pub mod host;
 pub mod image;
 pub mod load;
+pub mod sim;
 pub mod testbed;
 pub mod wait;

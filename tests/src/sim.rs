@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// How many random actions a run takes before the faults stop.
-const STEPS: u64 = 2500;
+const STEPS: u64 = 1800;
 
 /// What happened in a run, by name: a simulation in which nothing happens proves nothing.
 pub type Counts = BTreeMap<&'static str, u64>;

@@ -50,7 +50,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn fifty_rounds() {
     require!(facility::containers());
-    let seed = number("CHAOS_SEED").unwrap_or_else(rand::random);
+    let seed = number("CHAOS_SEED").unwrap_or_else(|| StdRng::from_os_rng().random());
     let rounds = number("CHAOS_ROUNDS").unwrap_or(50);
     println!("CHAOS_SEED={seed} CHAOS_ROUNDS={rounds} replays the choices of this run");
     let mut random = StdRng::seed_from_u64(seed);
@@ -63,9 +63,8 @@ fn fifty_rounds() {
     for round in 0..rounds {
         let (fault, pause) = (Fault::draw(&mut random), Duration::from_millis(random.random_range(0..400)));
         let begun = Instant::now();
-        let outage = one_round(&bed, &load, &guests, fault, pause).unwrap_or_else(|error| {
-            panic!("round {round} of seed {seed}, {fault:?} after {pause:?}: {error:#}")
-        });
+        let outage = one_round(&bed, &load, &guests, fault, pause)
+            .unwrap_or_else(|error| panic!("round {round} of seed {seed}, {fault:?} after {pause:?}: {error:#}"));
         println!("round {round}: {fault:?}; writes again after {outage:?}; whole again after {:?}", begun.elapsed());
     }
     let took = begun.elapsed();
@@ -174,7 +173,13 @@ fn one_home(bed: &Testbed) -> Result<()> {
         let homes = |node: &Node| -> Result<BTreeMap<String, String>> {
             let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
             let steady = |i: &&Value| i["name"].as_str().is_some_and(|n| n.starts_with('c'));
-            Ok(node.api().instances()?.iter().filter(steady).map(|i| (text(&i["name"]), text(&i["location"]))).collect())
+            Ok(node
+                .api()
+                .instances()?
+                .iter()
+                .filter(steady)
+                .map(|i| (text(&i["name"]), text(&i["location"])))
+                .collect())
         };
         let first = homes(&bed.nodes[0])?;
         ensure!(first.len() == 6, "{first:?}");

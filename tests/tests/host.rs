@@ -139,7 +139,11 @@ fn guests_outlive_the_agent() {
     let guests = census::of(node).unwrap().guests;
     assert_eq!(guests.len(), 2);
     for round in 0..2 {
-        if round == 0 { node.kill() } else { node.stop().unwrap() }
+        if round == 0 {
+            node.kill()
+        } else {
+            node.stop().unwrap()
+        }
         assert!(guests.values().all(census::Guest::lives), "a guest stopped with its agent");
         node.start().unwrap();
         node.wait_ready().unwrap();
@@ -183,7 +187,7 @@ fn a_guest_that_ends_is_started_again_when_asked() {
 /// `kill -9` of the agent at random moments of create, start, stop, delete; `HOST_ROUNDS` and `HOST_SEED`.
 fn killed_at_any_moment(storage: &str, rounds: u32) {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    let seed = number("HOST_SEED").unwrap_or_else(rand::random);
+    let seed = number("HOST_SEED").unwrap_or_else(|| StdRng::from_os_rng().random());
     let rounds = number("HOST_ROUNDS").unwrap_or(u64::from(rounds));
     println!("HOST_SEED={seed} HOST_ROUNDS={rounds} replays this run");
     let mut random = StdRng::seed_from_u64(seed);
@@ -263,9 +267,10 @@ fn a_zfs_pool_serves_clones() {
     launch(&api, "c2", None, &Value::Null);
     exec(node, "c1", "echo mine > /root/mine");
     assert_eq!(exec(node, "c2", "ls /root"), "");
-    let datasets = host::run(&["zfs", "list", "-H", "-o", "name,origin"]).unwrap();
-    let own = format!("basalt-{}-", node.name);
-    let clones = datasets.lines().filter(|l| l.starts_with(&own) && l.contains("/instances/") && l.contains("@readonly"));
+    let datasets = host::run(&["zfs", "list", "-H", "-o", "basalt:state-dir,name,origin"]).unwrap();
+    let own = format!("{}\t", node.dir.display());
+    let clones =
+        datasets.lines().filter(|l| l.starts_with(&own) && l.contains("/instances/") && l.contains("@readonly"));
     assert_eq!(clones.count(), 2, "roots are clones of the image:\n{datasets}");
     node.restart().unwrap();
     assert_eq!(exec(node, "c1", "cat /root/mine"), "mine");

@@ -41,8 +41,23 @@ const FORBIDDEN: &[&str] = &["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys"
 
 /// Licences that may be linked into an Apache-2.0 program; an expression is fine when one of its choices is.
 const LICENCES: &[&str] = &[
-    "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "MIT", "MIT-0", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib",
-    "0BSD", "CC0-1.0", "Unicode-3.0", "Unicode-DFS-2016", "Unlicense", "BSL-1.0", "MPL-2.0", "CDLA-Permissive-2.0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "CC0-1.0",
+    "Unicode-3.0",
+    "Unicode-DFS-2016",
+    "Unlicense",
+    "BSL-1.0",
+    "MPL-2.0",
+    "CDLA-Permissive-2.0",
     "OpenSSL",
 ];
 
@@ -75,7 +90,8 @@ fn ours() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let metadata = cargo(&["--no-deps"]);
     let mut crates = BTreeMap::new();
     for package in list(&metadata, "packages") {
-        let folder = Path::new(text(package, "manifest_path")).parent().expect("a manifest lies in a folder").to_owned();
+        let folder =
+            Path::new(text(package, "manifest_path")).parent().expect("a manifest lies in a folder").to_owned();
         let folder = folder.strip_prefix(root()).expect("members lie in the workspace").to_string_lossy().into_owned();
         let name = text(package, "name").to_owned();
         let imports = list(package, "dependencies")
@@ -91,7 +107,8 @@ fn ours() -> BTreeMap<String, (String, BTreeSet<String>)> {
 
 #[test]
 fn imports_point_down() {
-    let table: BTreeMap<&str, (&str, &[&str])> = TABLE.iter().map(|(folder, name, may)| (*folder, (*name, *may))).collect();
+    let table: BTreeMap<&str, (&str, &[&str])> =
+        TABLE.iter().map(|(folder, name, may)| (*folder, (*name, *may))).collect();
     let mut wrong = Vec::new();
     for (folder, (name, imports)) in ours() {
         let Some((wanted, may)) = table.get(folder.as_str()) else {
@@ -112,7 +129,8 @@ fn imports_point_down() {
 fn every_crate_inherits_the_lints_and_says_what_it_is() {
     let mut wrong = Vec::new();
     for folder in ours().keys() {
-        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a member has a manifest");
+        let manifest =
+            std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a member has a manifest");
         if !manifest.contains("[lints]\nworkspace = true") {
             wrong.push(format!("{folder}: does not inherit the lint table"));
         }
@@ -196,7 +214,9 @@ fn one<'a>(words: &'a [&'a str]) -> (bool, &'a [&'a str]) {
             let (verdict, left) = any(rest);
             (verdict && left.first() == Some(&")"), left.get(1..).unwrap_or_default())
         }
-        [licence, "WITH", exception, rest @ ..] => (LICENCES.contains(&format!("{licence} WITH {exception}").as_str()), rest),
+        [licence, "WITH", exception, rest @ ..] => {
+            (LICENCES.contains(&format!("{licence} WITH {exception}").as_str()), rest)
+        }
         [licence, rest @ ..] => (LICENCES.contains(licence), rest),
         [] => (false, words),
     }
@@ -204,7 +224,13 @@ fn one<'a>(words: &'a [&'a str]) -> (bool, &'a [&'a str]) {
 
 #[test]
 fn licence_expressions_are_understood() {
-    for good in ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR GPL-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception"] {
+    for good in [
+        "MIT",
+        "MIT OR GPL-3.0",
+        "MIT/Apache-2.0",
+        "(MIT OR GPL-2.0) AND Unicode-3.0",
+        "Apache-2.0 WITH LLVM-exception",
+    ] {
         assert!(acceptable(good), "{good}");
     }
     for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT", "GPL-2.0 WITH Classpath-exception-2.0"] {

@@ -43,7 +43,8 @@ fn a_node_sees_its_own_links_and_the_cgroups() {
     };
     let links = list("/sys/class/net");
     assert!(links.contains(&"eth0".to_owned()) && links.len() == 2, "{links:?}");
-    let own: Vec<String> = host::run(&["ls", "/sys/fs/cgroup"]).unwrap().split_whitespace().map(str::to_owned).collect();
+    let own: Vec<String> =
+        host::run(&["ls", "/sys/fs/cgroup"]).unwrap().split_whitespace().map(str::to_owned).collect();
     assert_eq!(list("/sys/fs/cgroup"), own);
 }
 
@@ -131,4 +132,25 @@ fn images_are_what_they_say() {
         assert!(hostile.file.is_file() && !hostile.canary.exists(), "{}", hostile.name);
         assert!(std::fs::metadata(&hostile.file).unwrap().len() < 100 << 20, "{} is too big to ship", hostile.name);
     }
+}
+
+/// What the bench measures against: three etcds in the testbed, their client, and the loss of a leader.
+#[test]
+fn etcd_runs_in_the_testbed() {
+    use basalt_tests::bench::etcd::{Etcd, Put, put};
+    require!(lack().or_else(|| host::which("etcd").is_none().then(|| "etcd is not installed".into())));
+    let bed = Testbed::unstarted(&Options::fake(3)).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut etcd = Etcd::start(&bed).await.unwrap();
+        let leader = etcd.leader().await.unwrap();
+        let channel = etcd.members[(leader + 1) % 3].connect().await.unwrap();
+        let request = || Put { key: b"k".to_vec(), value: b"v".to_vec() };
+        put(&channel, request()).await.unwrap();
+        etcd.members[leader].end();
+        let begun = std::time::Instant::now();
+        while put(&channel, request()).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "etcd does not recover");
+        }
+    });
 }

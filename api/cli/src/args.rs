@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_program_s_own_options_are_not_ours() {
-        let cli = Cli::try_parse_from(["basalt", "exec", "c1", "--env", "A=b", "--", "ls", "-l", "--project", "x"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["basalt", "exec", "c1", "--env", "A=b", "--", "ls", "-l", "--project", "x"]).unwrap();
         let Command::Exec(exec) = cli.command else { panic!("not exec") };
         assert_eq!(exec.command, ["ls", "-l", "--project", "x"]);
         assert_eq!(cli.project, None);
@@ -130,7 +131,9 @@ mod tests {
         let line = "basalt launch debian c1 -c limits.cpu=2 -d root,size=1GiB -p default -p web --target node2 --empty";
         assert!(Cli::try_parse_from(line.split(' ')).is_err(), "an empty instance has no image");
         let line = "basalt launch debian c1 -c limits.cpu=2 -d root,size=1GiB -p default -p web --target node2";
-        let Command::Launch(create) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!("not launch") };
+        let Command::Launch(create) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not launch")
+        };
         assert_eq!((create.image.as_deref(), create.name.as_deref()), (Some("debian"), Some("c1")));
         assert_eq!(create.profiles, ["default", "web"]);
     }

@@ -13,6 +13,7 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod monitor;
 pub(crate) mod network;
+pub(crate) mod object;
 pub(crate) mod operation;
 pub(crate) mod profile;
 pub(crate) mod project;

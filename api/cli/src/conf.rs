@@ -43,7 +43,9 @@ impl Environment {
 
     /// The socket of the member on this machine.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| self.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR)).join("unix.socket"))
+        self.socket
+            .clone()
+            .unwrap_or_else(|| self.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR)).join("unix.socket"))
     }
 }
 

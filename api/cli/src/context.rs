@@ -1,12 +1,12 @@
 //! What every command needs: the way to the cluster, and how to talk to the user.
 
 use anyhow::Result;
-use basalt_client::{Client, Submitted};
+use basalt_client::Client;
 
 use basalt_api::dto::operation::Operation;
 
 use crate::args::Cli;
-use crate::conf::{Conf, Environment};
+use crate::conf::{Conf, Environment, LOCAL, Remotes};
 use crate::{output, progress};
 
 /// One run of the program.
@@ -38,17 +38,14 @@ impl Context {
         Ok(if self.project.is_some() { client.in_project(self.project.as_deref()) } else { client })
     }
 
+    /// The remote that is meant.
+    pub(crate) fn remote_name(&self, remotes: &Remotes) -> String {
+        self.remote.as_ref().or(remotes.default.as_ref()).map_or(LOCAL, String::as_str).to_owned()
+    }
+
     /// Waits for an operation, showing what it is at.
     pub(crate) async fn follow(&self, client: &Client, operation: &Operation, doing: &str) -> Result<Operation> {
         if self.quiet { Ok(client.wait(operation).await?) } else { progress::follow(client, operation, doing).await }
-    }
-
-    /// Waits for what was started, if anything was.
-    pub(crate) async fn finish(&self, client: &Client, submitted: Submitted, doing: &str) -> Result<()> {
-        match submitted {
-            Submitted::Done => Ok(()),
-            Submitted::Started(operation) => self.follow(client, &operation, doing).await.map(drop),
-        }
     }
 
     /// Says what was done, unless the user wants quiet.

@@ -55,7 +55,10 @@ impl Drop for Draft {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "an editor is the user's own program on the user's own terminal, not a host command")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an editor is the user's own program on the user's own terminal, not a host command"
+)]
 fn run(editor: &str, path: &Path) -> Result<()> {
     let mut words = editor.split_whitespace();
     let program = words.next().unwrap_or("vi");

@@ -36,7 +36,7 @@ impl Output {
             Format::Compact => print(&table().compact()),
             Format::Csv => print(&table().csv()),
             Format::Json => print(&(serde_json::to_string(objects)? + "\n")),
-            Format::Yaml => print(&yaml(objects)?),
+            Format::Yaml => print(&yaml(&objects)?),
         }
     }
 }
@@ -60,7 +60,7 @@ pub(crate) fn note(text: impl AsRef<str>) {
 }
 
 /// An object as YAML.
-pub(crate) fn yaml<T: Serialize + ?Sized>(object: &T) -> Result<String> {
+pub(crate) fn yaml<T: Serialize>(object: &T) -> Result<String> {
     let mut text = serde_saphyr::to_string(object).context("cannot write this as YAML")?;
     if !text.ends_with('\n') {
         text.push('\n');
@@ -113,7 +113,10 @@ mod tests {
 
     #[test]
     fn yaml_goes_both_ways() {
-        let map = std::collections::BTreeMap::from([("user.a".to_owned(), "true".to_owned()), ("b".to_owned(), "1: x".to_owned())]);
+        let map = std::collections::BTreeMap::from([
+            ("user.a".to_owned(), "true".to_owned()),
+            ("b".to_owned(), "1: x".to_owned()),
+        ]);
         let text = yaml(&map).unwrap();
         assert_eq!(from_yaml::<std::collections::BTreeMap<String, String>>(&text).unwrap(), map);
     }

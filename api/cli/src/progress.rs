@@ -15,11 +15,17 @@ use basalt_api::dto::operation::Operation;
 pub(crate) async fn follow(client: &Client, operation: &Operation, doing: &str) -> Result<Operation> {
     let bar = spinner(doing);
     let shown = bar.clone();
-    let wait = client.wait_with_progress(operation, move |now| {
-        if let Some(text) = progress_text(now) {
-            shown.set_message(format!("{doing}: {text}"));
+    let wait = async move {
+        if shown.is_hidden() {
+            return client.wait(operation).await;
         }
-    });
+        let tell = |now: &Operation| {
+            if let Some(text) = progress_text(now) {
+                shown.set_message(format!("{doing}: {text}"));
+            }
+        };
+        client.wait_with_progress(operation, tell).await
+    };
     let wait = Box::pin(wait);
     let interrupted = tokio::signal::ctrl_c();
     let result = tokio::select! {
@@ -82,7 +88,8 @@ mod tests {
 
     #[test]
     fn any_key_that_ends_in_progress_is_shown() {
-        let metadata = serde_json::json!({"fingerprint": "x", "create_instance_from_image_unpack_progress": "Unpacking: 40%"});
+        let metadata =
+            serde_json::json!({"fingerprint": "x", "create_instance_from_image_unpack_progress": "Unpacking: 40%"});
         let operation = Operation { metadata: metadata.as_object().cloned(), ..Operation::default() };
         assert_eq!(progress_text(&operation).as_deref(), Some("Unpacking: 40%"));
         assert_eq!(progress_text(&Operation::default()), None);

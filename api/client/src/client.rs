@@ -158,7 +158,12 @@ impl Client {
     }
 
     /// Asks for a change that always goes on as an operation.
-    pub async fn start<B: Serialize + ?Sized>(&self, method: Method, path: Path, body: Option<&B>) -> Result<Operation> {
+    pub async fn start<B: Serialize + ?Sized>(
+        &self,
+        method: Method,
+        path: Path,
+        body: Option<&B>,
+    ) -> Result<Operation> {
         let doing = format!("{method} {path}");
         match self.submit(method, path, body, None).await? {
             Submitted::Started(operation) => Ok(*operation),

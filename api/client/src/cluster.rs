@@ -43,12 +43,8 @@ impl Client {
 
     /// Makes a cluster of this machine alone. Only over its unix socket.
     pub async fn bootstrap(&self, name: &str, address: &str) -> Result<Operation> {
-        let wanted = Put {
-            server_name: name.to_owned(),
-            server_address: address.to_owned(),
-            enabled: true,
-            ..Put::default()
-        };
+        let wanted =
+            Put { server_name: name.to_owned(), server_address: address.to_owned(), enabled: true, ..Put::default() };
         self.start(Method::PUT, Path::of("cluster"), Some(&wanted)).await
     }
 

@@ -105,7 +105,8 @@ fn connect_hint(target: &str, source: &io::Error) -> String {
     let socket = target.starts_with("unix:");
     match source.kind() {
         io::ErrorKind::NotFound if socket => {
-            "is basaltd running on this machine? Start it, or name its socket with BASALT_SOCKET or BASALT_DIR".to_owned()
+            "is basaltd running on this machine? Start it, or name its socket with BASALT_SOCKET or BASALT_DIR"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied if socket => {
             "run it as root, or as a member of the group that owns the socket".to_owned()

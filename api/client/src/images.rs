@@ -1,5 +1,6 @@
 //! Images: lists, upload and download with progress, aliases.
 
+use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use futures_util::{Stream, StreamExt};
 use http::Method;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, BodyStream};
+use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
@@ -39,6 +41,29 @@ pub struct ImageUpload {
     pub source: ImageSource,
     pub public: bool,
     pub properties: Map,
+}
+
+impl ImageSource {
+    /// The fingerprint that the image will have: SHA-256 of its files, one after the other. Reads them whole.
+    pub fn fingerprint(&self) -> Result<String> {
+        let files = match self {
+            Self::Unified(file) => vec![file],
+            Self::Split { metadata, rootfs, disk: _ } => vec![metadata, rootfs],
+        };
+        let mut hash = Sha256::new();
+        for path in files {
+            let failed = |source| Error::Io { doing: format!("read {}", path.display()), source };
+            let mut file = std::fs::File::open(path).map_err(failed)?;
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                match file.read(&mut buffer).map_err(failed)? {
+                    0 => break,
+                    length => hash.update(&buffer[..length]),
+                }
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 fn path(fingerprint: &str) -> Path {
@@ -100,7 +125,12 @@ impl Client {
     }
 
     /// Writes the files of an image into `folder`; gives their paths, the metadata (or the whole) first.
-    pub async fn download_image(&self, fingerprint: &str, folder: &FilePath, progress: Progress) -> Result<Vec<PathBuf>> {
+    pub async fn download_image(
+        &self,
+        fingerprint: &str,
+        folder: &FilePath,
+        progress: Progress,
+    ) -> Result<Vec<PathBuf>> {
         let call = self.call(Method::GET, path(fingerprint).segment("export")).deadline(USUAL);
         let doing = call.doing();
         let answer = self.transport.streamed(call).await?;

@@ -24,6 +24,7 @@ mod endpoint;
 mod envelope;
 mod error;
 mod events;
+mod half;
 mod identity;
 mod images;
 mod instances;

@@ -44,7 +44,9 @@ impl<S: Stream<Item = Result<Bytes>> + Unpin> Reader<S> {
         loop {
             if let Some(end) = find(&self.held, b"\r\n\r\n") {
                 let head = self.held.split_to(end + 4);
-                return parse(&String::from_utf8_lossy(&head)).map(Some).ok_or_else(|| self.broken("part without name"));
+                return parse(&String::from_utf8_lossy(&head))
+                    .map(Some)
+                    .ok_or_else(|| self.broken("part without name"));
             }
             if self.held.len() > HEAD_LIMIT {
                 return Err(self.broken("part header too long"));
@@ -120,7 +122,8 @@ mod tests {
 
     #[tokio::test]
     async fn parts_however_they_are_cut() {
-        let body: &[u8] = b"--xx\r\nContent-Disposition: form-data; name=\"metadata\"; filename=\"m.tar\"\r\n\r\nAB\r\n-C\r\n\
+        let body: &[u8] =
+            b"--xx\r\nContent-Disposition: form-data; name=\"metadata\"; filename=\"m.tar\"\r\n\r\nAB\r\n-C\r\n\
             --xx\r\nContent-Disposition: form-data; name=rootfs\r\n\r\n\r\n--xx--\r\n";
         for size in 1..body.len() {
             let chunks: Vec<Result<Bytes>> = body.chunks(size).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
@@ -140,7 +143,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_ends_early_is_an_error() {
-        let chunks: Vec<Result<Bytes>> = vec![Ok(Bytes::from_static(b"--xx\r\nContent-Disposition: x; name=a\r\n\r\nAB"))];
+        let chunks: Vec<Result<Bytes>> =
+            vec![Ok(Bytes::from_static(b"--xx\r\nContent-Disposition: x; name=a\r\n\r\nAB"))];
         let mut reader = Reader::new(futures_util::stream::iter(chunks), "xx", "test");
         reader.part().await.unwrap();
         let mut result = reader.chunk().await;

@@ -22,9 +22,14 @@ const GRACE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 5;
 
 impl Client {
+    /// An operation is found by its id alone, on whichever member it is: a target would only mislead.
+    fn anywhere(&self) -> Self {
+        self.at(None)
+    }
+
     /// One operation.
     pub async fn operation(&self, id: &str) -> Result<Operation> {
-        self.get(Path::of("operations").segment(id)).await
+        self.anywhere().get(Path::of("operations").segment(id)).await
     }
 
     /// All operations of the project, or of all projects.
@@ -39,7 +44,7 @@ impl Client {
 
     /// Cancels an operation, or revokes a token.
     pub async fn cancel_operation(&self, id: &str) -> Result<()> {
-        self.apply(Method::DELETE, Path::of("operations").segment(id), None::<&()>).await
+        self.anywhere().apply(Method::DELETE, Path::of("operations").segment(id), None::<&()>).await
     }
 
     /// Waits until the operation is final. A failed or cancelled one is [`Error::Operation`].
@@ -63,7 +68,8 @@ impl Client {
 
     async fn wait_round(&self, id: &str) -> Result<Operation> {
         let path = Path::of("operations").segment(id).segment("wait").with("timeout", &ROUND.as_secs().to_string());
-        self.reply(self.call(Method::GET, path).deadline(ROUND + GRACE)).await?.metadata()
+        let client = self.anywhere();
+        client.reply(client.call(Method::GET, path).deadline(ROUND + GRACE)).await?.metadata()
     }
 
     /// Waits like [`Self::wait`] and tells `progress` each state of the operation that becomes known meanwhile.

@@ -32,8 +32,9 @@ pub struct Session {
 }
 
 enum Streams {
-    Terminal(WebSocket),
-    Pipes { stdin: WebSocket, stdout: WebSocket, stderr: WebSocket },
+    Terminal(Box<WebSocket>),
+    /// Input, output, error output.
+    Pipes(Box<[WebSocket; 3]>),
 }
 
 impl std::fmt::Debug for Session {
@@ -51,9 +52,9 @@ impl Session {
         let mut next = || sockets.next().expect("as many sockets as names");
         let control = next();
         let streams = if terminal {
-            Streams::Terminal(next())
+            Streams::Terminal(Box::new(next()))
         } else {
-            Streams::Pipes { stdin: next(), stdout: next(), stderr: next() }
+            Streams::Pipes(Box::new([next(), next(), next()]))
         };
         Ok(Self { client, operation, streams, control })
     }
@@ -75,11 +76,12 @@ impl Session {
         let control = pump::control(control, wanted);
         match streams {
             Streams::Terminal(socket) => {
-                let (mut sink, mut source) = socket.split();
+                let (mut sink, mut source) = (*socket).split();
                 let inputs = pump::send(input, &mut sink);
                 drive(inputs, control, pump::receive(&mut source, output), client.wait(&operation)).await
             }
-            Streams::Pipes { stdin, stdout, stderr } => {
+            Streams::Pipes(sockets) => {
+                let [stdin, stdout, stderr] = *sockets;
                 let (mut sink, mut pings) = stdin.split();
                 let (_out, mut stdout) = stdout.split();
                 let (_err, mut stderr) = stderr.split();

@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::endpoint::{Endpoint, Stream};
 use crate::envelope;
 use crate::error::{Error, Result};
+use crate::half::Half;
 
 /// Deadline of a call that only reads or writes records.
 pub(crate) const USUAL: Duration = Duration::from_secs(60);
@@ -133,7 +134,7 @@ pub(crate) struct Connection {
 impl Connection {
     async fn open(endpoint: &Endpoint) -> Result<Self> {
         let stream = endpoint.open().await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(Half::new(stream)))
             .await
             .map_err(|e| Error::transport(format!("connect to {endpoint}"), e))?;
         let mut driver = JoinSet::new();

@@ -61,13 +61,20 @@ pub struct Redeemed {
 /// Makes `identity` trusted by the cluster of `text`, a trust token, at the first of its addresses that answers.
 pub async fn redeem(text: &str, identity: &Identity) -> Result<Redeemed> {
     let token = AddToken::decode(text)?;
+    let done = |client, address: &String| Redeemed {
+        client,
+        address: address.clone(),
+        fingerprint: token.fingerprint.clone(),
+    };
     let mut last = Error::Invalid("the token has no address".to_owned());
     for address in &token.addresses {
         let client = Client::https(address, &token.fingerprint, Some(identity))?;
         match client.redeem_trust_token(&token.encode()).await {
-            Ok(()) => {
-                return Ok(Redeemed { client, address: address.clone(), fingerprint: token.fingerprint });
+            // The cluster may know this client under another name already; then the token stays unused.
+            Err(Error::Api { code: 400, text }) if text.contains("already trusted") => {
+                return Ok(done(client, address));
             }
+            Ok(()) => return Ok(done(client, address)),
             // Only a failed connection is a reason to try elsewhere: the token can be used once.
             Err(error @ Error::Connect { .. }) => last = error,
             Err(error) => return Err(error),

@@ -61,10 +61,7 @@ pub(crate) fn location(view: &StateView, instance: &Instance) -> String {
 pub(crate) fn instance(view: &StateView, instance: &Instance, runs: bool) -> wire::Instance {
     let spec = &instance.spec;
     let status = status(view, instance, runs);
-    let power = match status {
-        Status::Running | Status::Frozen => "RUNNING",
-        _ => "STOPPED",
-    };
+    let power = if matches!(status, Status::Running | Status::Frozen) { "RUNNING" } else { "STOPPED" };
     let with_power = |mut config: Map| {
         config.entry("volatile.last_state.power".into()).or_insert_with(|| power.into());
         config

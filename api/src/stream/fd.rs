@@ -23,6 +23,7 @@ impl Fd {
             (false, true) => Interest::WRITABLE,
             (_, false) => Interest::READABLE,
         };
+        #[expect(deprecated, reason = "the sound one is unsafe to call; an OwnedFd keeps its number and stays open")]
         AsyncFd::with_interest(fd, interest).map(Fd)
     }
 

@@ -13,6 +13,7 @@
 
 mod host;
 mod process;
+mod slot;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::{
     Error, Event, ExecRequest, Found, GuestAccess, GuestIo, GuestProcess, GuestSpec, InstanceDriver, Probe, State,
     Usage,
 };
-use host::Guest;
+use slot::Guest;
 
 /// Wake-ups that may wait for the agent; more than any test has instances.
 const EVENTS: usize = 4096;
@@ -159,7 +160,7 @@ impl InstanceDriver for FakeDriver {
     }
 
     async fn stop(&self, id: InstanceId, mode: StopMode) -> Result<(), Error> {
-        let deaf = self.host.guest(id)?.is_some_and(|guest| guest.ignores_stop || guest.state == State::Frozen);
+        let deaf = self.host.guest(id)?.is_some_and(|guest| guest.ignores_stop);
         if mode.force || !deaf {
             return self
                 .step(id, Op::Stop, |slot| {
@@ -232,6 +233,10 @@ impl GuestAccess for FakeDriver {
     async fn exec(&self, id: InstanceId, request: ExecRequest) -> Result<(GuestIo, Box<dyn GuestProcess>), Error> {
         self.begin(id, Op::Exec).await?;
         self.running(id)?;
+        if self.host.guest(id)?.is_some_and(|guest| guest.state == State::Frozen) {
+            let detail = "it is frozen; resume it first".into();
+            return Err(Error::Step { id, doing: "enter", detail, source: None });
+        }
         process::run(id, self.host.next_pid(), request)
     }
 

@@ -129,7 +129,15 @@ async fn pausing<D: InstanceDriver + ?Sized>(driver: &D, mut guest: GuestSpec) {
         assert_eq!(found(driver, id).await.state, State::Running);
     }
     driver.pause(id).await.expect("pause");
+    if let Some(access) = driver.access() {
+        assert!(access.exec(id, request(&["true"])).await.is_err(), "nothing hangs in a frozen guest");
+    }
     driver.stop(id, FORCE).await.expect("a frozen one can be killed");
+    assert_eq!(found(driver, id).await.state, State::Stopped);
+    guest.start = 2;
+    driver.start(&guest).await.expect("start");
+    driver.pause(id).await.expect("pause");
+    driver.stop(id, CLEAN).await.expect("a frozen one is thawed to stop cleanly");
     assert_eq!(found(driver, id).await.state, State::Stopped);
     driver.destroy(id).await.expect("destroy");
 }

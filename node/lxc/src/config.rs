@@ -2,6 +2,7 @@
 //!
 //! Every value that comes from a user is checked to stay on its line: a line break would be a key of the user's choice.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ pub(crate) struct Places<'a> {
     /// The node's own cgroup prefix.
     pub(crate) prefix: &'a str,
     pub(crate) init: Init,
+    /// Bridges that the engine cannot recognise, as `/sys` shows another network namespace than this process is in.
+    pub(crate) unseen: BTreeSet<String>,
 }
 
 /// Powers over the host's kernel that even a privileged container has no business with.
@@ -62,7 +65,7 @@ pub(crate) fn render(guest: &GuestSpec, places: &Places<'_>, host: &Host) -> Res
         out.set("lxc.net.0.type", "empty")?;
     }
     for (n, nic) in guest.nics.iter().enumerate() {
-        network(&mut out, n, nic)?;
+        network(&mut out, n, nic, places)?;
     }
     for device in &host.devices {
         out.set("lxc.mount.entry", &mount(device, &device.to_string_lossy(), "bind,create=file,optional"))?;
@@ -164,11 +167,21 @@ fn section(version: Version) -> &'static str {
     }
 }
 
-fn network(out: &mut Lines, n: usize, nic: &Nic) -> Result<(), Error> {
+fn network(out: &mut Lines, n: usize, nic: &Nic, places: &Places<'_>) -> Result<(), Error> {
     let mut set = |key: &str, value: &str| out.set(&format!("lxc.net.{n}.{key}"), value);
     set("type", "veth")?;
     set("flags", "up")?;
-    set("link", &nic.bridge)?;
+    if places.unseen.contains(&nic.bridge) {
+        // The engine runs it in a shell at each creation, guest's reboots too, with arguments that are of no use here.
+        let names = [&nic.host_name, &nic.bridge];
+        if !names.iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
+        {
+            return Err(Error::Unsupported(format!("device {}: interface name {names:?}", nic.device)));
+        }
+        set("script.up", &format!("/sbin/ip link set dev {} master {} #", nic.host_name, nic.bridge))?;
+    } else {
+        set("link", &nic.bridge)?;
+    }
     set("veth.pair", &nic.host_name)?;
     set("name", &nic.name)?;
     set("hwaddr", &nic.mac.to_string())?;

@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use basalt_driver::{Error, Event, Found, GuestAccess, GuestSpec, InstanceDriver, Probe, State, Usage};
 use basalt_model::InstanceId;
 use basalt_model::instance::{Kind, StopMode};
-use basalt_runtime::{CommandRunner, Supervisor};
+use basalt_runtime::CommandRunner;
 use tokio::sync::{RwLock, mpsc};
 
 use crate::LxcOptions;
 use crate::cgroup::{Group, live};
 use crate::config::Host;
 use crate::process::Process;
-use crate::record::{Folder, Stamp};
+use crate::record::{Folder, Stamp, gone};
 use crate::watch::Watcher;
 use crate::{probe, stop};
 
@@ -36,7 +36,6 @@ pub struct LxcDriver {
     pub(crate) lxc_path: PathBuf,
     prefix: String,
     pub(crate) runner: Arc<dyn CommandRunner>,
-    pub(crate) supervisor: Supervisor,
     host: Host,
     pub(crate) programs: Programs,
     boot: String,
@@ -65,9 +64,8 @@ impl LxcDriver {
         Ok(LxcDriver {
             lxc_path,
             prefix,
-            watcher: Watcher::new(supervisor.clone(), sender),
+            watcher: Watcher::new(supervisor, sender),
             runner,
-            supervisor,
             host,
             programs: Programs::of_host(),
             boot: boot.trim().to_owned(),
@@ -103,6 +101,20 @@ impl LxcDriver {
     pub(crate) async fn running(&self, id: InstanceId) -> Result<Process, Error> {
         let stamp = self.stamp(id)?.ok_or(Error::NotFound { id })?;
         self.look(&stamp, true).await?.init.ok_or(Error::NotRunning { id })
+    }
+
+    /// The same that is not frozen: what enters a frozen one would hang.
+    pub(crate) async fn awake(&self, id: InstanceId) -> Result<(), Error> {
+        self.running(id).await?;
+        if self.group(id).frozen() {
+            return Err(Error::Step {
+                id,
+                doing: "enter",
+                detail: "it is frozen; resume it first".into(),
+                source: None,
+            });
+        }
+        Ok(())
     }
 
     async fn found(&self, stamp: &Stamp, wait: bool) -> Result<Found, Error> {
@@ -156,7 +168,8 @@ impl LxcDriver {
             let group = self.group(id);
             if group.frozen() {
                 // Version 1 lets no frozen process die.
-                group.freeze(false).await.map_err(step(id, "thaw"))?;
+                // The group may be gone already: the guest was not frozen for long.
+                gone(group.freeze(false).await).map_err(step(id, "thaw"))?;
             }
             stop::end_init(init).await.map_err(step(id, "kill"))?;
         }
@@ -194,11 +207,20 @@ impl InstanceDriver for LxcDriver {
         let mut all = BTreeMap::new();
         for id in files::instances(&self.lxc_path)? {
             let busy = self.is_busy(id);
-            match self.stamp(id)? {
-                Some(stamp) => drop(all.insert(id, self.found(&stamp, !busy).await?)),
+            let found = match self.stamp(id) {
+                Ok(Some(stamp)) => self.found(&stamp, !busy).await,
                 // A prepare that was cut off before its stamp, or a destroy after it.
-                None if !busy => self.folder(id).remove().map_err(step(id, "remove the leftovers"))?,
-                None => {}
+                Ok(None) if !busy => {
+                    self.folder(id).remove().map_err(step(id, "remove the leftovers"))?;
+                    continue;
+                }
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => drop(all.insert(id, found)),
+                // One damaged record must not hide all other guests; `inspect` of this one tells the error.
+                Err(error) => tracing::error!(instance = %id, %error, "left out of the list"),
             }
         }
         Ok(all.into_values().collect())
@@ -234,7 +256,13 @@ impl InstanceDriver for LxcDriver {
         let Some(stamp) = self.stamp(id)? else { return Ok(()) };
         let seen = self.look(&stamp, true).await?;
         if let Some(init) = seen.init.filter(|_| !mode.force) {
-            let asked = self.ask_to_stop(id, init);
+            let asked = async {
+                // Frozen it would never hear of it.
+                if self.group(id).frozen() {
+                    self.group(id).freeze(false).await.map_err(step(id, "thaw"))?;
+                }
+                self.ask_to_stop(id, init).await
+            };
             match mode.timeout_secs {
                 None => asked.await?,
                 Some(secs) => tokio::time::timeout(std::time::Duration::from_secs(secs.into()), asked)
@@ -267,6 +295,7 @@ impl InstanceDriver for LxcDriver {
         // Whoever starts a guest now makes the prefix again; if someone is about to, it stays.
         if let Ok(_alone) = self.groups.try_write() {
             self.group(id).remove_prefix();
+            files::remove_lock_folders(&self.lxc_path);
         }
         Ok(())
     }

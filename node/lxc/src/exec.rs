@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   us --pipes----> lxc-attach --> process            same process group, so that one kill ends both
-//!   us --terminal-> lxc-attach --its own terminal in the guest--> process (session leader)
+//!   us --terminal-> setsid -> lxc-attach --its own terminal in the guest--> process (session leader)
 //! ```
-//! With a terminal the engine copies between ours and one of the guest's own, so ours is raw: what is typed is
-//! understood once, in the guest. It sets the guest's size when told by SIGWINCH.
+//! With a terminal the engine copies between its controlling one, ours, and one of the guest's own. So ours is raw: what
+//! is typed is understood once, in the guest. The kernel tells the engine of a new size, and that one the guest.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ use basalt_driver::{Error, ExecRequest, GuestAccess, GuestIo, GuestProcess};
 use basalt_model::InstanceId;
 use basalt_runtime::{Invocation, Task, spawn};
 use nix::pty::{OpenptyResult, Winsize, openpty};
-use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use rustix::process::Signal;
 use tokio::sync::watch;
 
@@ -34,20 +34,25 @@ const IN_FOLDER: &str = r#"cd -- "$1" && shift && exec "$@""#;
 #[async_trait]
 impl GuestAccess for LxcDriver {
     async fn exec(&self, id: InstanceId, request: ExecRequest) -> Result<(GuestIo, Box<dyn GuestProcess>), Error> {
-        self.running(id).await?;
+        self.awake(id).await?;
         let invocation = self.attach(id, &request)?;
         let (io, ends) = open(request.terminal).map_err(step(id, "make a terminal or pipes"))?;
-        self.enter(id, invocation, io, ends).await
+        let mut process = self.process(id, invocation, &io, ends).await?;
+        process.settle(true).await.map_err(step(id, "enter"))?;
+        Ok((io, Box::new(process)))
     }
 
     async fn console(&self, id: InstanceId) -> Result<(GuestIo, Box<dyn GuestProcess>), Error> {
         self.running(id).await?;
         let (io, ends) = open(Some((80, 24))).map_err(step(id, "make a terminal"))?;
-        let invocation = Invocation::new(self.programs.console.to_string_lossy())
+        let invocation = Invocation::new("setsid")
+            .args(["--ctty", "--wait"])
+            .arg(self.programs.console.to_string_lossy())
             .args(self.name(id))
             // The console's own; no key detaches: closing our end does.
             .args(["-t", "0", "-e", "-1", "-q"]);
-        let process = self.process(id, invocation, &io, ends).await?;
+        let mut process = self.process(id, invocation, &io, ends).await?;
+        process.settle(false).await.map_err(step(id, "attach to the console"))?;
         Ok((io, Box::new(process)))
     }
 
@@ -90,8 +95,16 @@ impl LxcDriver {
             std::fs::File::create(&log).map_err(step(id, "empty the log"))?;
         }
         // The engine keeps the working directory if the guest has one of that name.
-        let mut invocation = Invocation::new("env").args(["-C", "/"]).arg(self.programs.attach.to_string_lossy());
-        invocation = invocation.args(self.name(id)).args(["-q", "-o"]).arg(log.to_string_lossy());
+        let mut invocation = Invocation::new("env").args(["-C", "/"]);
+        if request.terminal.is_some() {
+            // The engine copies to and from its controlling terminal only.
+            invocation = invocation.args(["setsid", "--ctty", "--wait"]);
+        }
+        invocation = invocation
+            .arg(self.programs.attach.to_string_lossy())
+            .args(self.name(id))
+            .args(["-q", "-o"])
+            .arg(log.to_string_lossy());
         invocation = invocation.args(["-l", "ERROR", "--clear-env"]);
         invocation =
             invocation.args(["-u".to_owned(), request.uid.to_string(), "-g".to_owned(), request.gid.to_string()]);
@@ -108,19 +121,7 @@ impl LxcDriver {
         Ok(invocation.args(request.command.iter().cloned()))
     }
 
-    /// Starts the engine's program and waits until its process is inside the guest.
-    async fn enter(
-        &self,
-        id: InstanceId,
-        invocation: Invocation,
-        io: GuestIo,
-        ends: [OwnedFd; 3],
-    ) -> Result<(GuestIo, Box<dyn GuestProcess>), Error> {
-        let mut process = self.process(id, invocation, &io, ends).await?;
-        process.find_inner().await.map_err(step(id, "enter"))?;
-        Ok((io, Box::new(process)))
-    }
-
+    /// Starts a program of the engine's.
     async fn process(
         &self,
         id: InstanceId,
@@ -130,7 +131,7 @@ impl LxcDriver {
     ) -> Result<LxcProcess, Error> {
         let failed = |error: basalt_runtime::ExecError| Error::Step {
             id,
-            doing: "enter",
+            doing: "attach",
             detail: error.to_string(),
             source: Some(Box::new(error)),
         };
@@ -139,8 +140,8 @@ impl LxcDriver {
             GuestIo::Pipes { .. } => None,
         };
         let attached = self.runner.attach(invocation, ends).await.map_err(failed)?;
-        let engine = u32::try_from(attached.pid()).ok().and_then(Process::find);
-        let pid = attached.pid();
+        let pid = attached.pid().unsigned_abs();
+        let top = Process::find(pid);
         let (tell, code) = watch::channel(None);
         let end = spawn("lxc attach", async move {
             let code = match attached.wait().await {
@@ -149,7 +150,7 @@ impl LxcDriver {
             };
             tell.send_replace(Some(code));
         });
-        Ok(LxcProcess { id, pid, engine, inner: None, terminal, code, _end: end })
+        Ok(LxcProcess { id, pid, top, engine: None, inner: None, terminal, code, _end: end })
     }
 }
 
@@ -162,27 +163,34 @@ fn code_of(status: std::process::ExitStatus) -> i32 {
 #[derive(Debug)]
 struct LxcProcess {
     id: InstanceId,
-    pid: i32,
-    /// `None` when it ended at once.
-    engine: Option<Process>,
+    /// Our child, `None` when it ended at once.
+    top: Option<Process>,
+    pid: u32,
+    /// The same, or with a terminal its child.
+    engine: Option<(Process, Handle)>,
     inner: Option<(Process, Handle)>,
     terminal: Option<OwnedFd>,
     code: watch::Receiver<Option<Result<i32, String>>>,
-    /// Dropped, it kills the engine's program and its group.
+    /// Dropped, it kills our child and its group.
     _end: Task<()>,
 }
 
 impl LxcProcess {
-    /// Waits until the process is in the guest, or everything has ended.
-    async fn find_inner(&mut self) -> io::Result<()> {
-        let Some(engine) = self.engine else { return Ok(()) };
+    /// Waits until the engine's program runs, and if asked for until its process is in the guest; or until the end.
+    async fn settle(&mut self, inside: bool) -> io::Result<()> {
+        let Some(top) = self.top else { return Ok(()) };
         let deadline = Instant::now() + ENTER;
         while self.code.borrow().is_none() {
-            for child in engine.children().into_iter().filter_map(Process::find) {
-                if child.depth() > engine.depth()
-                    && let Some(handle) = child.open()?
-                {
-                    self.inner = Some((child, handle));
+            if self.engine.is_none() {
+                let engine = if self.terminal.is_some() { child(top, |_| true) } else { Some(top) };
+                self.engine = with_handle(engine)?;
+            }
+            if let Some((engine, _)) = &self.engine {
+                let depth = engine.depth();
+                if inside && self.inner.is_none() {
+                    self.inner = with_handle(child(*engine, |child| child.depth() > depth))?;
+                }
+                if (self.inner.is_some() || !inside) && self.is_raw()? {
                     return Ok(());
                 }
             }
@@ -193,37 +201,50 @@ impl LxcProcess {
         }
         Ok(())
     }
+}
 
-    fn send(&self, signal: Signal) -> io::Result<()> {
-        match &self.inner {
-            Some((_, handle)) => handle.signal(signal),
-            None => Ok(()),
+impl LxcProcess {
+    /// The engine makes our terminal almost raw, but lets it add a carriage return to each line. Waits for that to have
+    /// happened, and takes it back.
+    fn is_raw(&self) -> io::Result<bool> {
+        let Some(terminal) = &self.terminal else { return Ok(true) };
+        let mut settings = tcgetattr(terminal)?;
+        if !settings.output_flags.contains(OutputFlags::OPOST) {
+            return Ok(false);
         }
+        cfmakeraw(&mut settings);
+        tcsetattr(terminal, SetArg::TCSANOW, &settings)?;
+        Ok(true)
     }
+}
+
+fn child(of: Process, which: impl Fn(&Process) -> bool) -> Option<Process> {
+    of.children().into_iter().filter_map(Process::find).find(which)
+}
+
+fn with_handle(process: Option<Process>) -> io::Result<Option<(Process, Handle)>> {
+    let Some(process) = process else { return Ok(None) };
+    Ok(process.open()?.map(|handle| (process, handle)))
 }
 
 #[async_trait]
 impl GuestProcess for LxcProcess {
     fn pid(&self) -> u32 {
-        self.inner.as_ref().map_or(self.pid.unsigned_abs(), |(inner, _)| inner.pid)
+        self.inner.as_ref().map_or(self.pid, |(inner, _)| inner.pid)
     }
 
     fn signal(&self, signal: i32) -> Result<(), Error> {
         let known = Signal::from_named_raw(signal);
         let signal = known.ok_or_else(|| Error::Unsupported(format!("signal {signal} cannot be sent")))?;
-        self.send(signal).map_err(step(self.id, "signal"))
+        // Without one it has ended.
+        self.inner.as_ref().map_or(Ok(()), |(_, handle)| handle.signal(signal)).map_err(step(self.id, "signal"))
     }
 
     fn resize(&self, columns: u16, rows: u16) -> Result<(), Error> {
         let Some(terminal) = &self.terminal else { return Ok(()) };
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let resize = || -> io::Result<()> {
-            rustix::termios::tcsetwinsize(terminal.as_fd(), size)?;
-            // Our terminal is not the one it belongs to, so the kernel does not tell it.
-            let engine = self.engine.map(Process::open).transpose()?.flatten();
-            engine.map_or(Ok(()), |engine| engine.signal(Signal::WINCH))
-        };
-        resize().map_err(step(self.id, "resize"))
+        let resized = rustix::termios::tcsetwinsize(terminal.as_fd(), size);
+        resized.map_err(io::Error::from).map_err(step(self.id, "resize"))
     }
 
     async fn wait(&mut self) -> Result<i32, Error> {
@@ -245,16 +266,19 @@ impl Drop for LxcProcess {
         }
         if let Some((inner, _)) = &self.inner
             && inner.alive()
-            && let Some(group) = inner.group().filter(|group| *group == inner.pid)
+            && let Some(group) = inner.group().filter(|group| *group == inner.pid || *group == self.pid)
         {
-            // With a terminal it leads a group of its own.
+            // With a terminal it leads a group of its own, with pipes it is in that of our child. Not left to the task's
+            // end: once our child is dead, that one knows of no group.
             let group = i32::try_from(group).ok().and_then(rustix::process::Pid::from_raw);
             if let Some(Err(error)) = group.map(|group| rustix::process::kill_process_group(group, Signal::KILL)) {
                 tracing::debug!(instance = %self.id, %error, "the process group was gone");
             }
         }
-        if let Err(error) = self.send(Signal::KILL) {
-            tracing::warn!(instance = %self.id, %error, "cannot kill a process that nobody waits for");
+        for (_, handle) in self.inner.iter().chain(&self.engine) {
+            if let Err(error) = handle.signal(Signal::KILL) {
+                tracing::warn!(instance = %self.id, %error, "cannot kill a process that nobody waits for");
+            }
         }
     }
 }

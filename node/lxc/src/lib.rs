@@ -14,7 +14,7 @@
 //! that have no event, each with a deadline.
 //!
 //! **Failure.** A start that fails or is cut off leaves either a running guest or no trace but the folder; whichever it
-//! is, is looked up. A monitor killed from outside leaves an init without one: it counts as running and can be stopped.
+//! is, is looked up. A monitor that is killed takes its guest along; what it should have removed is removed here.
 //!
 //! **Not here.** Root file systems and bridges: the agent makes them before `start`.
 

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   runtime.json   Stamp: epoch and generation    replaced and synced by prepare: it must survive the machine, it fences
-//!   run.json       Run: the last start             replaced, not synced: after a crash of the machine nothing runs anyway
+//!   run.json       Run: the last start             not synced: after a crash of the machine nothing runs anyway
+//!   starting.json  Run: a start under way          there from before the engine starts until run.json tells the result
 //! ```
-//! A start writes `Run::starting` first and what it found running last, so that after a crash in between a later
-//! driver knows that it has to look for what the crashed one began.
+//! After a crash in between, a later driver finds `starting.json` and knows that it has to look for what was begun. Both
+//! are made anew, not renamed over an old one: ext4 answers that by writing the data out, which costs a start more than
+//! all else here.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -80,19 +82,36 @@ impl Folder {
         replace(&self.file("runtime.json"), &serde_json::to_vec_pretty(stamp)?, Sync::Yes)
     }
 
-    /// A file that cannot be read was lost with the machine; what runs is then found by looking.
+    /// A file that cannot be read was lost with the machine, or cut off; what runs is then found by looking.
     pub(crate) fn run(&self) -> io::Result<Option<Run>> {
-        match read(&self.file("run.json")) {
+        let read = read(&self.file("starting.json")).and_then(|starting| match starting {
+            Some(run) => Ok(Some(run)),
+            None => read(&self.file("run.json")),
+        });
+        match read {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                tracing::warn!(folder = %self.0.display(), %error, "run.json is damaged");
+                tracing::warn!(folder = %self.0.display(), %error, "what ran has to be looked for");
                 Ok(None)
             }
             other => other.map(|run| Some(run.unwrap_or_default())),
         }
     }
 
-    pub(crate) fn write_run(&self, run: &Run) -> io::Result<()> {
-        replace(&self.file("run.json"), &serde_json::to_vec_pretty(run)?, Sync::No)
+    /// Before a start.
+    pub(crate) fn write_starting(&self, last: Option<Started>, starting: Starting) -> io::Result<()> {
+        let path = self.file("starting.json");
+        gone(std::fs::remove_file(&path))?;
+        std::fs::write(path, serde_json::to_vec(&Run { last, starting: Some(starting) })?)
+    }
+
+    /// After it, or when something else was found.
+    pub(crate) fn write_run(&self, last: Option<Started>) -> io::Result<()> {
+        let (path, next) = (self.file("run.json"), self.file("run.next"));
+        gone(std::fs::remove_file(&next))?;
+        std::fs::write(&next, serde_json::to_vec(&Run { last, starting: None })?)?;
+        gone(std::fs::remove_file(&path))?;
+        std::fs::rename(next, path)?;
+        gone(std::fs::remove_file(self.file("starting.json")))
     }
 
     /// Writes a file only if that changes it.

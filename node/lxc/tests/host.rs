@@ -1,7 +1,13 @@
 //! The driver on the real host: busybox containers, privileged and with an id map. Skipped, loudly, where that cannot be.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests may panic; the lint knows only those functions that are tests themselves"
+)]
+
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,12 +16,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use basalt_driver::{
-    Error, ExecRequest, GuestAccess, GuestIo, GuestSpec, IdMap, InstanceDriver, Limits, RootFs, State, testing,
+    Error, ExecRequest, GuestAccess, GuestIo, GuestSpec, IdMap, InstanceDriver, Limits, Nic, RootFs, State, testing,
 };
 use basalt_lxc::{LxcDriver, LxcOptions};
 use basalt_model::instance::StopMode;
 use basalt_model::{Epoch, Generation, InstanceId};
-use basalt_runtime::{CommandRunner, HostRunner, Invocation, Shutdown, Supervisor};
+use basalt_runtime::{CommandRunner, ExecError, HostRunner, Invocation, Shutdown, Supervisor};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
 
 const APPLETS: [&str; 18] = [
     "sh", "true", "false", "echo", "cat", "sleep", "stty", "kill", "ls", "ps", "id", "env", "pwd", "wc", "poweroff",
@@ -53,14 +61,17 @@ impl Place {
         Some(Place { folder, prefix })
     }
 
-    fn driver(&self) -> LxcDriver {
-        LxcDriver::new(LxcOptions {
+    fn options(&self) -> LxcOptions {
+        LxcOptions {
             state_dir: self.folder.path().join("state"),
             cgroup_prefix: self.prefix.clone(),
             runner: Arc::new(HostRunner),
             supervisor: Supervisor::new(Shutdown::new()),
-        })
-        .unwrap()
+        }
+    }
+
+    fn driver(&self) -> LxcDriver {
+        LxcDriver::new(self.options()).unwrap()
     }
 
     /// A new guest with a root of its own.
@@ -68,25 +79,7 @@ impl Place {
         let id = InstanceId(uuid::Uuid::new_v4());
         let root = self.folder.path().join("roots").join(id.to_string());
         make_root(&root);
-        let map = IdMap { base: 1_000_000, size: 65536 };
-        GuestSpec {
-            id,
-            epoch: Epoch(1),
-            generation: Generation(1),
-            start: 1,
-            hostname: "guest".into(),
-            project: "default".into(),
-            architecture: std::env::consts::ARCH.into(),
-            root: RootFs { path: root, shifted: None },
-            id_map: (kind == Sort::Mapped).then_some(map),
-            privileged: kind == Sort::Privileged,
-            nesting: false,
-            limits: Limits::default(),
-            nics: Vec::new(),
-            disks: Vec::new(),
-            environment: Default::default(),
-            raw: None,
-        }
+        guest(id, root, kind)
     }
 
     /// Cgroups of this place that exist.
@@ -103,12 +96,9 @@ impl Drop for Place {
             assert_eq!(self.cgroups(), BTreeSet::new(), "no cgroup is left");
             return;
         }
-        let (state, prefix) = (self.folder.path().join("state"), self.prefix.clone());
+        let options = self.options();
         let clean = move || {
             tokio::runtime::Runtime::new().unwrap().block_on(async move {
-                let supervisor = Supervisor::new(Shutdown::new());
-                let options =
-                    LxcOptions { state_dir: state, cgroup_prefix: prefix, runner: Arc::new(HostRunner), supervisor };
                 let driver = LxcDriver::new(options).unwrap();
                 for found in driver.list().await.unwrap() {
                     driver.destroy(found.id).await.unwrap();
@@ -123,6 +113,28 @@ impl Drop for Place {
 enum Sort {
     Privileged,
     Mapped,
+}
+
+fn guest(id: InstanceId, root: PathBuf, kind: Sort) -> GuestSpec {
+    let map = IdMap { base: 1_000_000, size: 65536 };
+    GuestSpec {
+        id,
+        epoch: Epoch(1),
+        generation: Generation(1),
+        start: 1,
+        hostname: "guest".into(),
+        project: "default".into(),
+        architecture: std::env::consts::ARCH.into(),
+        root: RootFs { path: root, shifted: None },
+        id_map: (kind == Sort::Mapped).then_some(map),
+        privileged: kind == Sort::Privileged,
+        nesting: false,
+        limits: Limits::default(),
+        nics: Vec::new(),
+        disks: Vec::new(),
+        environment: Default::default(),
+        raw: None,
+    }
 }
 
 fn make_root(root: &Path) {
@@ -195,7 +207,8 @@ async fn ends_are_told() {
     let adopting = place.driver();
     let mut events = adopting.events().unwrap();
     assert_eq!(adopting.list().await.unwrap().len(), 1);
-    let off = |_| async { assert_eq!(sh(&adopting, guest.id, "poweroff").await.code, 0) };
+    // It may be killed before it can tell its code.
+    let off = |_| async { drop(sh(&adopting, guest.id, "poweroff").await) };
     testing::exit_event(&adopting, &mut events, guest.id, off).await;
     assert_eq!(adopting.inspect(guest.id).await.unwrap().unwrap().start, 2);
     adopting.destroy(guest.id).await.unwrap();
@@ -208,7 +221,8 @@ async fn a_reboot_from_inside_is_the_same_run() {
     let guest = place.guest(Sort::Mapped);
     up(&driver, &guest).await;
     let before = testing::found(&driver, guest.id).await;
-    assert_eq!(sh(&driver, guest.id, "reboot").await.code, 0);
+    // It may be killed before it can tell its code.
+    sh(&driver, guest.id, "reboot").await;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let now = testing::found(&driver, guest.id).await;
@@ -240,7 +254,7 @@ async fn exec_passes_much_and_all_of_it() {
     let said = sh(&driver, guest.id, "kill -9 $$").await;
     assert_eq!(said.code, 137);
     let said = testing::output(access(&driver), guest.id, testing::request(&["/etc/passwd"]), Vec::new()).await;
-    assert_eq!((said.code, said.stderr), (126, Vec::new()));
+    assert_eq!(said.code, 126);
     let said = sh(&driver, guest.id, "echo out; echo err >&2; exit 42").await;
     assert_eq!((said.code, text(&said).as_str(), said.stderr.as_slice()), (42, "out", &b"err\n"[..]));
     let request = ExecRequest {
@@ -347,7 +361,7 @@ async fn the_console_talks() {
     let talk = move || {
         // It may not listen yet: typed once more until it answers.
         master.write_all(b"\necho he''llo\n").unwrap();
-        read_until(&mut master, "hello\r\n")
+        read_until(&mut master, "hello\r")
     };
     let seen = tokio::time::timeout(Duration::from_secs(30), tokio::task::spawn_blocking(talk)).await.unwrap().unwrap();
     assert!(seen.contains("hello"));
@@ -416,6 +430,71 @@ async fn the_guest_is_confined() {
     driver.destroy(guest.id).await.unwrap();
 }
 
+async fn ip(args: &str) -> Result<String, ExecError> {
+    Ok(HostRunner.run(Invocation::new("ip").args(args.split(' '))).await?.text())
+}
+
+/// Runs `test` on a thread in a network namespace of its own, with or without a `/sys` that shows it.
+fn in_netns<F: Future<Output = ()>>(own_sys: bool, test: impl FnOnce() -> F + Send + 'static) {
+    let enter = move || -> nix::Result<()> {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
+        if own_sys {
+            let keep = tempfile::tempdir().unwrap();
+            let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some("/sys/fs/cgroup"), keep.path(), none, bind, none)?;
+            mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none)?;
+            mount(Some(keep.path()), "/sys/fs/cgroup", none, bind, none)?;
+            umount2(keep.path(), MntFlags::MNT_DETACH)?;
+        }
+        Ok(())
+    };
+    let run = move || match enter() {
+        Ok(()) => tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test()),
+        Err(error) => println!("skipped: no network namespace: {error}"),
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+async fn with_nic() {
+    let Some(place) = Place::new() else { return };
+    ip("link add br7 up type bridge").await.unwrap();
+    let driver = place.driver();
+    let mut guest = place.guest(Sort::Mapped);
+    guest.nics.push(Nic {
+        device: "nic".into(),
+        name: "eth5".into(),
+        host_name: "vtest7".into(),
+        bridge: "br7".into(),
+        mac: "00:16:3e:01:02:03".parse().unwrap(),
+        mtu: Some(1420),
+    });
+    up(&driver, &guest).await;
+    let seen = text(&sh(&driver, guest.id, "cat /sys/class/net/eth5/address /sys/class/net/eth5/mtu").await);
+    assert_eq!(seen, "00:16:3e:01:02:03\n1420");
+    let host = ip("link show vtest7").await.unwrap();
+    assert!(host.contains("master br7") && host.contains("mtu 1420") && host.contains(",UP"), "{host}");
+    driver.stop(guest.id, FORCE).await.unwrap();
+    assert!(ip("link show vtest7").await.is_err(), "it is gone");
+    for start in 2..5 {
+        // At once again, under the same name.
+        driver.start(&GuestSpec { start, ..guest.clone() }).await.unwrap();
+        driver.stop(guest.id, FORCE).await.unwrap();
+    }
+    driver.destroy(guest.id).await.unwrap();
+}
+
+#[test]
+fn interfaces_join_their_bridge_and_go_with_the_guest() {
+    in_netns(true, with_nic);
+}
+
+#[test]
+fn interfaces_join_their_bridge_when_sys_shows_another_namespace() {
+    in_netns(false, with_nic);
+}
+
 /// The file that a start writes first and last.
 fn run_file(place: &Place, guest: &GuestSpec) -> PathBuf {
     place.folder.path().join("state/lxc").join(guest.id.to_string()).join("run.json")
@@ -474,20 +553,22 @@ async fn a_start_in_flight_when_the_agent_dies_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_without_its_monitor_can_be_ended() {
+async fn a_guest_ends_with_its_monitor_and_that_is_told() {
     let Some(place) = Place::new() else { return };
     let driver = place.driver();
+    let mut events = driver.events().unwrap();
     let guest = place.guest(Sort::Mapped);
     up(&driver, &guest).await;
     let run = std::fs::read_to_string(run_file(&place, &guest)).unwrap();
     let run: serde_json::Value = serde_json::from_str(&run).unwrap();
     let monitor = i32::try_from(run["last"]["monitor"]["pid"].as_i64().unwrap()).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL).unwrap();
-    let found = testing::found(&driver, guest.id).await;
-    assert!(found.pid.is_some() && found.state == State::Running);
-    driver.stop(guest.id, CLEAN).await.unwrap();
-    assert_eq!(testing::found(&driver, guest.id).await.state, State::Stopped);
+    let kill = |_| async {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL).unwrap();
+    };
+    testing::exit_event(&driver, &mut events, guest.id, kill).await;
+    // The monitor removed none of its things.
     driver.start(&GuestSpec { start: 2, ..guest.clone() }).await.unwrap();
+    assert_eq!(sh(&driver, guest.id, "true").await.code, 0);
     driver.destroy(guest.id).await.unwrap();
 }
 
@@ -544,6 +625,128 @@ async fn the_probe_knows_the_host() {
     println!("{probe:#?}");
     assert!(probe.version.is_some_and(|version| version.chars().next().is_some_and(|c| c.is_ascii_digit())));
     assert_eq!(probe.features.get("freezer"), Some(&true));
+}
+
+/// A whole distribution, if one is given: a folder that holds a Debian root with systemd.
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_boots_and_shuts_down() {
+    let Some(place) = Place::new() else { return };
+    let Ok(root) = std::env::var("BASALT_TEST_DEBIAN_ROOT") else {
+        println!("skipped: BASALT_TEST_DEBIAN_ROOT names no root file system");
+        return;
+    };
+    let driver = place.driver();
+    for (sort, nesting) in [(Sort::Mapped, false), (Sort::Mapped, true), (Sort::Privileged, false)] {
+        let mut guest = guest(InstanceId(uuid::Uuid::new_v4()), PathBuf::from(&root), sort);
+        guest.nesting = nesting;
+        up(&driver, &guest).await;
+        let wait = "until systemctl is-system-running --wait 2>/dev/null; do s=$(systemctl is-system-running); \
+                    case $s in degraded) systemctl --failed; break;; esac; sleep 0.1; done";
+        let said = sh(&driver, guest.id, wait).await;
+        println!("{sort:?} nesting {nesting}: {}", text(&said));
+        assert!(text(&sh(&driver, guest.id, "cat /proc/1/comm").await).contains("systemd"));
+        let before = Instant::now();
+        driver.stop(guest.id, CLEAN).await.unwrap();
+        println!("clean stop {:?}", before.elapsed());
+        // At once: systemd may not listen yet.
+        guest.start = 2;
+        driver.start(&guest).await.unwrap();
+        driver.stop(guest.id, CLEAN).await.unwrap();
+        driver.destroy(guest.id).await.unwrap();
+    }
+}
+
+/// The agent of `the_agent_may_be_killed_at_any_moment`: does nothing when run as a test.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_agent() {
+    let (Ok(state), Ok(prefix)) = (std::env::var("CHILD_STATE"), std::env::var("CHILD_PREFIX")) else { return };
+    let text = |name| std::env::var(name).unwrap();
+    let supervisor = Supervisor::new(Shutdown::new());
+    let runner = Arc::new(HostRunner);
+    let driver =
+        LxcDriver::new(LxcOptions { state_dir: state.into(), cgroup_prefix: prefix, runner, supervisor }).unwrap();
+    let guest = guest(text("CHILD_ID").parse().unwrap(), text("CHILD_ROOT").into(), Sort::Mapped);
+    for start in 1.. {
+        let guest = GuestSpec { start, ..guest.clone() };
+        driver.prepare(&guest).await.unwrap();
+        driver.start(&guest).await.unwrap();
+        driver.stop(guest.id, FORCE).await.unwrap();
+        if start % 3 == 0 {
+            driver.destroy(guest.id).await.unwrap();
+        }
+    }
+}
+
+async fn ends_soon(driver: &LxcDriver, id: InstanceId, round: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while testing::found(driver, id).await.state != State::Stopped {
+        assert!(Instant::now() < deadline, "round {round}: it runs but cannot be entered");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Monitors of this guest on the host.
+fn monitors(id: InstanceId) -> usize {
+    let lines =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines.filter(|line| line.starts_with("[lxc monitor]") && line.contains(&id.to_string())).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the child is to be killed like an agent, not like a command of one")]
+async fn the_agent_may_be_killed_at_any_moment() {
+    let Some(place) = Place::new() else { return };
+    let spec = place.guest(Sort::Mapped);
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    println!("seed {seed}");
+    let mut random = u64::from(seed) | 1;
+    let (mut running, mut none) = (0, 0);
+    for round in 0..25 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_agent"])
+            .env("CHILD_STATE", place.folder.path().join("state"))
+            .env("CHILD_PREFIX", &place.prefix)
+            .env("CHILD_ID", spec.id.to_string())
+            .env("CHILD_ROOT", &spec.root.path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        tokio::time::sleep(Duration::from_micros(10_000 + (random >> 33) % 250_000)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let driver = place.driver();
+        match driver.inspect(spec.id).await.unwrap() {
+            Some(found) if found.state == State::Running => {
+                running += 1;
+                if sh(&driver, spec.id, "true").await.code == 0 {
+                    let again = GuestSpec { start: found.start, ..spec.clone() };
+                    driver.start(&again).await.unwrap();
+                    assert_eq!(testing::found(&driver, spec.id).await.pid, found.pid);
+                } else {
+                    // The agent died just after it had killed the guest.
+                    ends_soon(&driver, spec.id, round).await;
+                }
+            }
+            Some(_) => {}
+            None => none += 1,
+        }
+        assert!(monitors(spec.id) <= 1, "round {round}: two of one guest");
+        let next = GuestSpec { start: 1000 + round, ..spec.clone() };
+        driver.stop(spec.id, FORCE).await.unwrap();
+        up(&driver, &next).await;
+        assert_eq!(monitors(spec.id), 1, "round {round}");
+        if round % 2 == 0 {
+            driver.stop(spec.id, FORCE).await.unwrap();
+        } else {
+            driver.destroy(spec.id).await.unwrap();
+        }
+    }
+    println!("found {running} times running, {none} times gone");
+    place.driver().destroy(spec.id).await.unwrap();
+    assert_eq!(monitors(spec.id), 0);
 }
 
 /// Not a claim, a report: what the driver adds to the engine's own start.

@@ -142,8 +142,10 @@ fn volume(desired: &Desired, actual: &Actual) -> Option<Vec<Step>> {
         Some(_) | None => vec![Step::Report { phase: Phase::Failed, made, reason: Some(why.into()) }],
     };
     match actual.volume {
-        Some(found) if found.epoch > desired.epoch => Some(Vec::new()),
-        Some(found) if found.epoch < desired.epoch => Some(failed("its volume here is from an earlier stay")),
+        Some(found) if found.complete && found.epoch > desired.epoch => Some(Vec::new()),
+        Some(found) if found.complete && found.epoch < desired.epoch => {
+            Some(failed("its volume here is from an earlier stay"))
+        }
         Some(found) if found.complete => None,
         Some(_) | None if made => Some(failed("its volume is gone from the storage pool")),
         // A creation that failed is not tried again until the user asks for something.

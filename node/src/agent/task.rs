@@ -58,6 +58,9 @@ pub(super) async fn run(agent: Arc<Agent>, id: InstanceId, notify: Arc<Notify>) 
 
 async fn pass(agent: &Arc<Agent>, id: InstanceId) -> Pass {
     let parts = &agent.parts;
+    if agent.held.holds(id) {
+        return Pass::Done;
+    }
     let view = parts.cluster.view();
     let instance = view.instances.get(&id);
     let Some(wanted) = instance.and_then(|i| desired::desired(&view, i, parts.me, agent.restart_budget(id))) else {

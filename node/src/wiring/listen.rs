@@ -108,7 +108,8 @@ fn cluster_router(api: &Arc<Api>, raft: &Arc<RaftCluster>, parts: &Parts) -> Rou
         .layer(middleware::from_fn_with_state(parts.cluster.clone(), only_members));
     let raft = raft.service().layer(middleware::from_fn(show_certificate));
     let api = api.router().layer(middleware::from_fn_with_state(parts.cluster.clone(), only_members));
-    api.merge(internal).merge(raft)
+    // tonic's router answers what it does not know with its own "unimplemented"; one fallback is enough.
+    api.merge(internal).merge(raft.reset_fallback())
 }
 
 /// Passes the certificate on to Raft, which judges it itself: a fresh joiner has no state to judge it by.

@@ -40,6 +40,9 @@ fn instances(state: &ClusterState, broken: &mut Vec<String>) {
         broken.push("the index of names does not match the instances".into());
     }
     for (id, instance) in state.instances.iter() {
+        if state.graves.contains_key(id) {
+            broken.push(format!("instance {} is said to be gone", instance.name));
+        }
         let key = (instance.project.clone(), instance.name.clone());
         if state.instance_names.get(&key) != Some(id) {
             broken.push(format!("instance {id} is not found by its name {}", instance.name));

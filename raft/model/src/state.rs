@@ -43,6 +43,11 @@ pub struct ClusterState {
     pub instances: Table<InstanceId, Instance>,
     /// Index of `instances` by what users call them.
     pub instance_names: Table<(ProjectName, InstanceName), InstanceId>,
+    /// Instances that are gone, each with its place in the row of the dead; the oldest make room for new ones. A
+    /// creation that was asked for twice and gets through a second time late must not bring one back.
+    pub graves: Table<InstanceId, u64>,
+    /// How many instances have ever gone.
+    pub burials: u64,
     pub images: Table<Fingerprint, Image>,
     pub aliases: Table<AliasName, Alias>,
     pub networks: Table<NetworkName, Network>,

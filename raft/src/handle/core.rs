@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use basalt_model::port::Standing;
 use basalt_model::{NodeId, StateView, Version};
-use basalt_runtime::{BoxError, Supervisor};
+use basalt_runtime::BoxError;
 use openraft::Config;
 use openraft::ReadPolicy;
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -40,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) stopping: CancellationToken,
     snapshots: Snapshots,
     snapshot_every: u64,
+    election_max: Duration,
     published: Published,
     metrics: Metrics,
     /// When a leader was last heard, on a follower.
@@ -65,8 +66,7 @@ impl Core {
         }
         let snapshots = machine.snapshots();
         let tls = pki::tls::client_config(&identity)?;
-        let dialer =
-            Dialer::new(identity.node_id, published.view.subscribe(), tls, published.removed.clone());
+        let dialer = Dialer::new(identity.node_id, published.view.subscribe(), tls, published.removed.clone());
         let dialer = Arc::new(dialer);
         let config = config(options, &identity)?;
         let links = Links(Arc::clone(&dialer));
@@ -80,15 +80,11 @@ impl Core {
             stopping: CancellationToken::new(),
             snapshots,
             snapshot_every: options.snapshot_every,
+            election_max: options.election_max,
             published: published.clone(),
             metrics: metrics.clone(),
             heard: Mutex::default(),
         }))
-    }
-
-    /// Where this core's tasks run; they end with the core.
-    pub(crate) fn tasks(&self, supervisor: &Supervisor) -> Supervisor {
-        supervisor.child()
     }
 
     pub(crate) async fn stop(&self) {
@@ -124,6 +120,8 @@ impl Core {
                 changed = views.changed() => if changed.is_err() {
                     return None;
                 },
+                // That nobody answers any more changes nothing but the time.
+                () = tokio::time::sleep(self.election_max / 2) => {}
             }
         }
     }
@@ -131,10 +129,12 @@ impl Core {
     fn publish(&self, seen: &crate::types::Metrics) {
         let leads = seen.state.is_leader();
         let own_term = seen.last_applied.as_ref().is_some_and(|id| id.committed_leader_id().term == seen.current_term);
+        // A leader that came back, or was cut off, believes in itself until it is told otherwise; its quorum does not.
+        let backed = quorum_age(seen).is_some_and(|age| age <= self.election_max);
         let now = Leadership {
             leader: seen.current_leader.map(NodeId),
             term: seen.current_term,
-            mine: leads && own_term,
+            mine: leads && own_term && backed,
         };
         let changed = self.published.leadership.send_if_modified(|before| {
             let changed = *before != now;
@@ -250,10 +250,8 @@ impl Core {
         let seen = self.seen();
         let membership = seen.membership_config.membership();
         let voters: Vec<_> = membership.voter_ids().map(NodeId).collect();
-        let alone = voters == [self.identity.node_id];
         let last_contact = match seen.state.is_leader() {
-            true if alone => Some(Duration::ZERO),
-            true => seen.last_quorum_acked.map(|at| at.into_inner().elapsed()),
+            true => quorum_age(&seen),
             false => self.heard.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed()),
         };
         let silent = last_contact.is_none_or(|age| age > options.election_max);
@@ -268,6 +266,15 @@ impl Core {
             last_log: seen.last_log_index.unwrap_or(0),
             applied,
         }
+    }
+}
+
+/// On a leader: how long ago a quorum, itself included, answered.
+fn quorum_age(seen: &crate::types::Metrics) -> Option<Duration> {
+    let alone = seen.membership_config.membership().voter_ids().eq([seen.id]);
+    match alone {
+        true => Some(Duration::ZERO),
+        false => seen.last_quorum_acked.map(|at| at.into_inner().elapsed()),
     }
 }
 

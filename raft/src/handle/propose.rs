@@ -61,7 +61,7 @@ impl RaftCluster {
         let mut leadership = self.leadership();
         loop {
             leadership.mark_unchanged();
-            let core = self.core().map_err(ProposeError::NoLeader)?;
+            let core = self.core()?;
             too_new(&self.current(), level)?;
             let why = match self.attempt(&core, &request, level).await {
                 Attempt::Answered(index, answer) => {
@@ -119,11 +119,8 @@ impl RaftCluster {
             Ok(client) => client,
             Err(status) => return Attempt::NotDone(status.message().to_owned()),
         };
-        let message = ProposeRequest {
-            from: core.identity.node_id.0,
-            command: request.as_bytes().clone(),
-            feature_level: level,
-        };
+        let message =
+            ProposeRequest { from: core.identity.node_id.0, command: request.as_bytes().clone(), feature_level: level };
         let call = async move { client.propose(message).await };
         match self.while_leads(leader, self.options.commit_wait + GRACE, call).await {
             Ok(Ok(reply)) => from_reply(reply.into_inner()),
@@ -190,7 +187,7 @@ impl RaftCluster {
         let mut leadership = self.leadership();
         loop {
             leadership.mark_unchanged();
-            let core = self.core().map_err(ReadError)?;
+            let core = self.core().map_err(|refusal| ReadError(refusal.to_string()))?;
             match self.read_index(&core).await {
                 Ok(index) => return self.applied(Version(index)).await.map_err(ReadError),
                 Err(why) if Instant::now() + PAUSE > deadline => return Err(ReadError(why)),

@@ -57,11 +57,6 @@ impl Drop for Shared {
 pub(crate) const MAX_COMMAND: usize = 1 << 20;
 
 impl Log {
-    /// Whether `dir` holds a log.
-    pub(crate) fn exists(dir: &Path) -> Result<bool, Error> {
-        Ok(!numbers(dir)?.is_empty())
-    }
-
     /// Makes an empty log, in place of whatever is there.
     pub(crate) fn create(dir: &Path, length: u64) -> Result<(), Error> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))?;
@@ -123,7 +118,7 @@ impl Log {
     }
 
     pub(crate) fn purged(&self) -> Option<LogId> {
-        self.content().facts.purged.clone()
+        self.content().facts.purged
     }
 
     /// Writes what waits and ends the threads, so that the folder can be opened again.
@@ -172,7 +167,7 @@ impl Content {
         while self.entries.front().is_some_and(|e| e.log_id.index() <= upto.index()) {
             self.entries.pop_front();
         }
-        self.facts.purged = self.facts.purged.clone().max(Some(upto));
+        self.facts.purged = self.facts.purged.max(Some(upto));
     }
 
     fn range(&self, range: &impl RangeBounds<u64>) -> Vec<Entry> {
@@ -211,8 +206,8 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let content = self.content();
-        let purged = content.facts.purged.clone();
-        let last = content.entries.back().map(|e| e.log_id.clone()).or_else(|| purged.clone());
+        let purged = content.facts.purged;
+        let last = content.entries.back().map(|e| e.log_id).or_else(|| purged);
         Ok(LogState { last_purged_log_id: purged, last_log_id: last })
     }
 
@@ -228,14 +223,14 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(committed) = committed {
-            self.content().facts.committed = Some(committed.clone());
+            self.content().facts.committed = Some(committed);
             self.enqueue(Op::Committed(committed))?;
         }
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        Ok(self.content().facts.committed.clone())
+        Ok(self.content().facts.committed)
     }
 
     async fn append<I>(&mut self, entries: I, done: IoFlushed) -> Result<(), io::Error>
@@ -264,7 +259,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.content().purge(log_id.clone());
+        self.content().purge(log_id);
         self.count();
         self.submit(|reply| Op::Purge(log_id, reply)).await
     }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use basalt_model::{Applied, ClusterState, StateView, Version, invariant};
 use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::OptionalSend;
 use tokio::sync::watch;
 use tracing::error;
 
@@ -31,7 +31,7 @@ struct Cut {
 
 impl Cut {
     fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.applied.clone(), last_membership: self.membership.clone() }
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
     }
 }
 
@@ -78,12 +78,8 @@ impl Machine {
             prepared: AtomicBool::new(false),
             writing: tokio::sync::Mutex::default(),
         };
-        let mut machine = Machine {
-            shared: Arc::new(shared),
-            applied: meta.last_log_id,
-            membership: meta.last_membership,
-            state,
-        };
+        let mut machine =
+            Machine { shared: Arc::new(shared), applied: meta.last_log_id, membership: meta.last_membership, state };
         machine.publish();
         Ok(machine)
     }
@@ -102,7 +98,7 @@ impl Machine {
             EntryPayload::Blank => None,
             EntryPayload::Normal(request) => Some(self.apply_request(&request, index)?),
             EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(entry.log_id.clone()), membership);
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
                 None
             }
         };
@@ -110,11 +106,7 @@ impl Machine {
         Ok(Outcome(answer))
     }
 
-    fn apply_request(
-        &mut self,
-        request: &Request,
-        index: u64,
-    ) -> io::Result<Result<Applied, basalt_model::Rejected>> {
+    fn apply_request(&mut self, request: &Request, index: u64) -> io::Result<Result<Applied, basalt_model::Rejected>> {
         // Skipping what cannot be read would make replicas differ: better none than a wrong one.
         let command = request.decode().map_err(io::Error::other)?;
         Ok(self.state.apply(&command).map(|()| Applied { version: Version(index) }))
@@ -127,11 +119,12 @@ impl Machine {
             let broken = invariant::check(&state);
             if !broken.is_empty() {
                 error!(index, ?broken, "THE REPLICATED STATE BREAKS ITS OWN RULES");
-                assert!(!cfg!(test), "invariants broken at {index}: {broken:?}");
+                if cfg!(test) {
+                    panic!("invariants broken at {index}: {broken:?}");
+                }
             }
         }
-        let cut =
-            Cut { applied: self.applied.clone(), membership: self.membership.clone(), state: Arc::clone(&state) };
+        let cut = Cut { applied: self.applied, membership: self.membership.clone(), state: Arc::clone(&state) };
         *self.shared.cut.lock().unwrap_or_else(PoisonError::into_inner) = cut;
         self.shared.metrics.applied_index.set(i64::try_from(index).unwrap_or(i64::MAX));
         self.shared.view.send_replace(StateView::new(Version(index), state));
@@ -143,7 +136,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Snapshots;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok((self.applied.clone(), self.membership.clone()))
+        Ok((self.applied, self.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>

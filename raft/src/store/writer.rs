@@ -30,7 +30,11 @@ const MAX_COMMIT: usize = 1 << 20;
 /// One change of the log.
 pub(crate) enum Op {
     /// Records that are encoded already; `last` is the greatest index among them.
-    Entries { records: Vec<u8>, last: u64, done: IoFlushed },
+    Entries {
+        records: Vec<u8>,
+        last: u64,
+        done: IoFlushed,
+    },
     Vote(Vote, Reply),
     Truncate(Option<LogId>, Reply),
     Purge(LogId, Reply),
@@ -174,7 +178,7 @@ impl Writer {
     /// Writes and syncs one frame, then tells everybody.
     fn commit(&mut self, mut batch: Batch) -> io::Result<()> {
         if self.unwritten_commit
-            && let Some(committed) = self.facts.committed.clone()
+            && let Some(committed) = self.facts.committed
         {
             batch.record(Kind::Committed, &committed);
         }
@@ -188,7 +192,7 @@ impl Writer {
             self.drop_old();
         }
         for done in batch.done {
-            done.tell(written.as_ref().map(|()| ()).map_err(same));
+            done.tell(written.as_ref().copied().map_err(same));
         }
         written
     }

@@ -23,9 +23,8 @@ use crate::types::{AppendRequest, Fatal, Snapshot, SnapshotMeta, TransferRequest
 
 /// The gRPC service as a router that a listener can mount.
 pub(crate) fn router(cluster: Arc<RaftCluster>) -> axum::Router {
-    let service = RaftServer::new(Service(cluster))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let service =
+        RaftServer::new(Service(cluster)).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     tonic::service::Routes::new(service).prepare().into_axum_router()
 }
 
@@ -51,9 +50,9 @@ pub(crate) fn judge(view: &StateView, from: NodeId, certificate: &PeerCertificat
 }
 
 impl Service {
-    fn admit<T>(&self, request: &Request<T>, from: u64) -> Result<Arc<Core>, Status> {
-        let core = self.0.core().map_err(Status::failed_precondition)?;
-        let Some(certificate) = request.extensions().get::<PeerCertificate>() else {
+    fn admit(&self, certificate: Option<&PeerCertificate>, from: u64) -> Result<Arc<Core>, Status> {
+        let core = self.0.core().map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
+        let Some(certificate) = certificate else {
             return Err(Status::unauthenticated("no certificate on this connection"));
         };
         match judge(&self.0.current(), NodeId(from), certificate) {
@@ -73,7 +72,7 @@ impl Service {
     }
 
     fn message(&self, request: Request<Message>) -> Result<(Arc<Core>, Message), Status> {
-        let core = self.admit(&request, request.get_ref().from)?;
+        let core = self.admit(certificate(&request), request.get_ref().from)?;
         let message = request.into_inner();
         if message.to != core.identity.node_id.0 {
             return Err(Status::failed_precondition(format!(
@@ -83,6 +82,10 @@ impl Service {
         }
         Ok((core, message))
     }
+}
+
+fn certificate<T>(request: &Request<T>) -> Option<&PeerCertificate> {
+    request.extensions().get()
 }
 
 fn reply(body: &impl serde::Serialize) -> Result<Response<Reply>, Status> {
@@ -141,18 +144,12 @@ impl Raft for Service {
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Reply>, Status> {
-        let certificate = request.extensions().get::<PeerCertificate>().cloned();
+        let certificate = certificate(&request).cloned();
         let mut stream = request.into_inner();
         let Some(Part::Head(head)) = stream.message().await?.and_then(|chunk| chunk.part) else {
             return Err(Status::invalid_argument("a snapshot begins with its head"));
         };
-        let mut from = Request::new(());
-        from.extensions_mut().extend(certificate.into_iter().map(|c| {
-            let mut extensions = tonic::Extensions::new();
-            extensions.insert(c);
-            extensions
-        }));
-        let core = self.admit(&from, head.from)?;
+        let core = self.admit(certificate.as_ref(), head.from)?;
         let (vote, meta): (Vote, SnapshotMeta) = (decode(&head.vote)?, decode(&head.meta)?);
         let full = |e: std::io::Error| Status::resource_exhausted(format!("the snapshot cannot be stored: {e}"));
         let mut receiver = Receiver::begin(&core.raft_dir, rand::random()).map_err(full)?;
@@ -173,12 +170,12 @@ impl Raft for Service {
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeReply>, Status> {
-        let core = self.admit(&request, request.get_ref().from)?;
+        let core = self.admit(certificate(&request), request.get_ref().from)?;
         Ok(Response::new(self.0.propose_for(&core, request.into_inner()).await?))
     }
 
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
-        let core = self.admit(&request, request.get_ref().from)?;
+        let core = self.admit(certificate(&request), request.get_ref().from)?;
         Ok(Response::new(core.read_index_reply().await))
     }
 }

@@ -63,13 +63,11 @@ impl VolumeStore for DirStore {
         self.blocking("list volumes", Inner::list).await
     }
 
-    async fn ensure(
-        &self,
-        id: InstanceId,
-        epoch: Epoch,
-        origin: Origin<'_>,
-        size: Option<u64>,
-    ) -> Result<Root, Error> {
+    async fn find(&self, id: InstanceId) -> Result<Option<FoundVolume>, Error> {
+        self.blocking("find volume", move |inner| inner.found(id)).await
+    }
+
+    async fn ensure(&self, id: InstanceId, epoch: Epoch, origin: Origin<'_>, size: Option<u64>) -> Result<Root, Error> {
         if size.is_some() {
             return Err(self.inner.no_quota());
         }
@@ -100,7 +98,8 @@ impl VolumeStore for DirStore {
     }
 
     async fn space(&self) -> Result<Space, Error> {
-        self.blocking("measure pool", |inner| filesystem::space(&inner.base).map_err(|e| inner.failed("measure", e))).await
+        self.blocking("measure pool", |inner| filesystem::space(&inner.base).map_err(|e| inner.failed("measure", e)))
+            .await
     }
 
     async fn has_image(&self, fp: &Fingerprint) -> Result<bool, Error> {
@@ -190,6 +189,13 @@ impl Inner {
             Ok(FoundVolume { id, epoch, bytes_used: None, complete: stamp.is_some() })
         });
         found.collect()
+    }
+
+    fn found(&self, id: InstanceId) -> Result<Option<FoundVolume>, Error> {
+        let there = self.volume(id).try_exists().map_err(|error| self.failed("find volume", error))?;
+        let stamp = self.stamp(id)?;
+        let epoch = stamp.map_or(Epoch(0), |stamp| stamp.epoch);
+        Ok(there.then_some(FoundVolume { id, epoch, bytes_used: None, complete: stamp.is_some() }))
     }
 
     fn ensure(&self, id: InstanceId, epoch: Epoch, image: Option<&Fingerprint>) -> Result<Root, Error> {

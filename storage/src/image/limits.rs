@@ -19,14 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            bytes: u64::MAX,
-            ratio: 100,
-            ratio_floor: 512 << 20,
-            entries: 2_000_000,
-            depth: 128,
-            path: 4095,
-        }
+        Limits { bytes: u64::MAX, ratio: 100, ratio_floor: 512 << 20, entries: 2_000_000, depth: 128, path: 4095 }
     }
 }
 

@@ -163,9 +163,11 @@ impl<R: Read> TarReader<R> {
         let name = pax.get("GNU.sparse.name").or(pax.get("path")).map(<[u8]>::to_vec);
         Ok(Member {
             path: name.or(extensions.path).unwrap_or_else(|| header.path_bytes().into_owned()),
-            link: pax.get("linkpath").map(<[u8]>::to_vec).or(extensions.link).unwrap_or_else(|| {
-                header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default()
-            }),
+            link: pax
+                .get("linkpath")
+                .map(<[u8]>::to_vec)
+                .or(extensions.link)
+                .unwrap_or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default()),
             kind: if kind == MemberKind::File && old_style_dir(header) { MemberKind::Dir } else { kind },
             mode: number(&old.mode, || header.mode())? & 0o7777,
             uid: id(pax.number("uid")?.map_or_else(|| number(&old.uid, || header.uid()), Ok)?)?,

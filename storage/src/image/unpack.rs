@@ -38,6 +38,14 @@ pub(crate) struct Job<'a> {
 
 /// Unpacks all parts.
 pub(crate) async fn unpack(runner: &dyn CommandRunner, job: Job<'_>) -> Result<(), Error> {
+    parts(runner, job).await.map_err(|error| match error {
+        // Rules know of free bytes, not of pools.
+        Error::NoSpace { step, source, .. } => Error::NoSpace { place: job.place.to_owned(), step, source },
+        other => other,
+    })
+}
+
+async fn parts(runner: &dyn CommandRunner, job: Job<'_>) -> Result<(), Error> {
     let (files, into) = (job.files.clone(), job.into.to_owned());
     let (place, limits, progress) = (job.place.to_owned(), job.limits, job.progress.clone());
     let tarballs = move || {
@@ -65,17 +73,21 @@ impl Tarballs {
     fn unpack(mut self) -> Result<Option<Rules>, Error> {
         let tree = Tree::open(&self.into).map_err(|error| Error::io(&self.place, "open folder", error))?;
         let mut unpacker = Unpacker { tree: &tree, place: &self.place, folders: Vec::new(), plain: false };
-        let root = self.files.rootfs.clone().map(|path| scan::format(&path).map(|format| (path, format))).transpose()?;
+        let root =
+            self.files.rootfs.clone().map(|path| scan::format(&path).map(|format| (path, format))).transpose()?;
         let first = if root.is_some() { Part::Metadata } else { Part::Unified };
-        let parts = [Some((self.files.metadata.clone(), first)), match &root {
-            Some((path, Format::Tar(_))) => Some((path.clone(), Part::Root)),
-            Some((path, Format::Squashfs)) => {
-                squashfs::check(path)?;
-                None
-            }
-            None => None,
-            Some((_, Format::Qcow2)) => return Err(virtual_machine()),
-        }];
+        let parts = [
+            Some((self.files.metadata.clone(), first)),
+            match &root {
+                Some((path, Format::Tar(_))) => Some((path.clone(), Part::Root)),
+                Some((path, Format::Squashfs)) => {
+                    squashfs::check(path)?;
+                    None
+                }
+                None => None,
+                Some((_, Format::Qcow2)) => return Err(virtual_machine()),
+            },
+        ];
         for (path, part) in parts.into_iter().flatten() {
             scan::read(&path, part, &mut self.rules, &self.progress, &mut |action, member, data| {
                 unpacker.take(action, member, data).map(ControlFlow::Continue)
@@ -135,10 +147,12 @@ impl Unpacker<'_> {
     fn file(&mut self, path: &Path, member: &Member, data: &mut Data<'_>) -> Result<(), Error> {
         let file = self.make(path, |tree| tree.create(path, 0o600))?;
         let mut failed = None;
-        let copied = data.copy(&mut |offset, run| write_run(&file, offset, run).map_err(|error| {
-            failed = Some(error);
-            io::Error::other("not written")
-        }));
+        let copied = data.copy(&mut |offset, run| {
+            write_run(&file, offset, run).map_err(|error| {
+                failed = Some(error);
+                io::Error::other("not written")
+            })
+        });
         if let Some(error) = failed {
             return Err(Error::io(self.place, format!("write {}", path.display()), error));
         }
@@ -146,9 +160,7 @@ impl Unpacker<'_> {
         self.done(path, file.set_len(member.size))?;
         // The owner first: changing it clears set-uid bits and capabilities.
         self.done(path, fs::fchown(&file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid))))?;
-        self.attributes(path, member, &mut |name, value| {
-            Ok(fs::fsetxattr(&file, name, value, XattrFlags::empty())?)
-        })?;
+        self.attributes(path, member, &mut |name, value| Ok(fs::fsetxattr(&file, name, value, XattrFlags::empty())?))?;
         self.done(path, fs::fchmod(&file, Mode::from_raw_mode(member.mode)))?;
         let time = Timespec { tv_sec: member.modified.0, tv_nsec: member.modified.1.into() };
         let times = Timestamps { last_access: time, last_modification: time };

@@ -44,7 +44,10 @@ pub(crate) async fn open(
     opening.claim().await?;
     opening.lay_out().await?;
     let names = Names { root: opening.wanted.root().to_owned(), mounts: host.pool_dir(name) };
-    let modes = [(names.mounts.clone(), 0o711), (names.mounts.join("instances"), 0o711), (names.mounts.join("images"), 0o700)];
+    // Guests without idmapped mounts walk to their root with ids of their own: the way must let them pass.
+    let above = names.mounts.parent().unwrap_or(&names.mounts).to_owned();
+    let below = |folder: &str| names.mounts.join(folder);
+    let modes = [(above, 0o711), (names.mounts.clone(), 0o711), (below("instances"), 0o711), (below("images"), 0o700)];
     for (folder, mode) in modes {
         make_folder(&folder, mode).map_err(|error| opening.io("make folders", error))?;
     }
@@ -76,8 +79,7 @@ impl Opening {
         let wanted = wanted(host, name, config)?;
         let (flavour, place) = (Flavour::detect(), format!("pool {name}"));
         daemon::ensure(&*host.runner, flavour, &place).await?;
-        let owner =
-            Owner { member: host.member.to_string(), state_dir: text(&host.state_dir), pool: name.to_string() };
+        let owner = Owner { member: host.member.to_string(), state_dir: text(&host.state_dir), pool: name.to_string() };
         Ok(Opening { zfs: Zfs { flavour, runner: host.runner.clone(), place }, wanted, owner })
     }
 
@@ -108,7 +110,10 @@ impl Opening {
         let command = argv::import_pool(self.zfs.flavour, &self.wanted.zpool, &self.wanted.import);
         match self.zfs.try_run(command).await {
             Ok(()) => Ok(true),
-            Err(error) if error.stderr().contains("no such pool available") || error.stderr().contains("no pools available") => {
+            Err(error)
+                if error.stderr().contains("no such pool available")
+                    || error.stderr().contains("no pools available") =>
+            {
                 Ok(false)
             }
             Err(error) => Err(self.zfs.failed("import pool", error)),

@@ -69,21 +69,26 @@ impl Zfs {
 
     /// Removes a dataset with its snapshots; what is gone is a success.
     pub(super) async fn destroy(&self, step: &str, dataset: &str) -> Result<(), Error> {
-        self.settled(step, || argv::destroy(dataset)).await
+        match self.settled(|| argv::destroy(dataset)).await {
+            Err(error) if !is_missing(&error) => Err(self.failed(step, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) async fn rename(&self, step: &str, from: &str, to: &str) -> Result<(), Error> {
+        self.settled(|| argv::rename(from, to)).await.map_err(|error| self.failed(step, error))
     }
 
     /// Runs what an unmount came before. zfs-fuse lets go of a file system some time after it is unmounted, and a short
-    /// look of some indexer holds it too; so "busy" is only believed after a while. A missing dataset is a success.
-    async fn settled(&self, step: &str, command: impl Fn() -> Invocation) -> Result<(), Error> {
+    /// look of some indexer holds it too; so "busy" is only believed after a while.
+    async fn settled(&self, command: impl Fn() -> Invocation) -> Result<(), ExecError> {
         let since = Instant::now();
         loop {
             match self.try_run(command()).await {
-                Ok(()) => return Ok(()),
-                Err(error) if is_missing(&error) => return Ok(()),
                 Err(error) if error.stderr().contains("busy") && since.elapsed() < BUSY => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                Err(error) => return Err(self.failed(step, error)),
+                done => return done,
             }
         }
     }

@@ -53,13 +53,13 @@ impl ZfsStore {
         }
     }
 
-    async fn find(&self, id: InstanceId) -> Result<Option<Stamp>, Error> {
+    async fn stamp_of(&self, id: InstanceId) -> Result<Option<Stamp>, Error> {
         let found = self.zfs.get(&self.names.volume(id).name, &STAMPS).await?;
         Ok(found.map(|found| Self::stamp(id, &found)))
     }
 
     async fn present(&self, id: InstanceId) -> Result<Stamp, Error> {
-        let found = self.find(id).await?.filter(|stamp| stamp.complete);
+        let found = self.stamp_of(id).await?.filter(|stamp| stamp.complete);
         found.ok_or_else(|| Error::not_found(format!("volume {id} in {}", self.zfs.place)))
     }
 
@@ -122,7 +122,8 @@ impl ZfsStore {
         let folder = self.names.folder("images");
         let all = self.zfs.get_all(&folder, &["used"]).await?;
         for (name, _) in parse::children(&all, &folder) {
-            let dataset = Dataset { name: format!("{folder}/{name}"), mount: self.names.mounts.join("images").join(name) };
+            let dataset =
+                Dataset { name: format!("{folder}/{name}"), mount: self.names.mounts.join("images").join(name) };
             if !all.contains_key(&dataset.snapshot()) {
                 tracing::info!(dataset = dataset.name, "removing a half-made image");
                 self.remove(&dataset).await?;
@@ -178,15 +179,14 @@ impl VolumeStore for ZfsStore {
         Ok(found.collect())
     }
 
-    async fn ensure(
-        &self,
-        id: InstanceId,
-        epoch: Epoch,
-        origin: Origin<'_>,
-        size: Option<u64>,
-    ) -> Result<Root, Error> {
+    async fn find(&self, id: InstanceId) -> Result<Option<FoundVolume>, Error> {
+        let found = self.stamp_of(id).await?;
+        Ok(found.map(|Stamp { epoch, complete, used }| FoundVolume { id, epoch, bytes_used: used, complete }))
+    }
+
+    async fn ensure(&self, id: InstanceId, epoch: Epoch, origin: Origin<'_>, size: Option<u64>) -> Result<Root, Error> {
         let dataset = self.names.volume(id);
-        match self.find(id).await? {
+        match self.stamp_of(id).await? {
             Some(found) if found.complete && found.epoch == epoch => return self.ready(&dataset).await,
             Some(found) if found.complete => return Err(Error::Epoch { id, found: found.epoch, wanted: epoch }),
             Some(_) => self.remove(&dataset).await?,
@@ -202,7 +202,7 @@ impl VolumeStore for ZfsStore {
     }
 
     async fn root(&self, id: InstanceId) -> Result<Option<Root>, Error> {
-        match self.find(id).await? {
+        match self.stamp_of(id).await? {
             Some(found) if found.complete => self.ready(&self.names.volume(id)).await.map(Some),
             Some(_) | None => Ok(None),
         }
@@ -255,7 +255,7 @@ impl VolumeStore for ZfsStore {
         self.remove(&image).await?;
         if self.zfs.exists(&names::snapshot(&deleted)).await? {
             let _writing = self.images.write().await;
-            return self.zfs.run("bring image back", argv::rename(&deleted, &image.name)).await;
+            return self.zfs.rename("bring image back", &deleted, &image.name).await;
         }
         let made = self.unpack_image(fp, files, progress).await;
         if made.is_err()
@@ -277,7 +277,7 @@ impl VolumeStore for ZfsStore {
         let volumes = self.zfs.get_all(&self.names.folder("instances"), &["origin"]).await?;
         let snapshot = image.snapshot();
         if volumes.values().any(|found| found.get("origin") == Some(&snapshot)) {
-            return self.zfs.run("put image aside", argv::rename(&image.name, &self.names.deleted(fp))).await;
+            return self.zfs.rename("put image aside", &image.name, &self.names.deleted(fp)).await;
         }
         self.remove(&image).await
     }

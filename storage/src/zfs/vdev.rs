@@ -39,7 +39,8 @@ pub(super) fn wanted(host: &StorageHost, pool: &PoolName, config: &BTreeMap<Stri
     let bad = |why: String| Error::invalid(format!("pool {pool}"), why);
     let given = |key: &str| config.get(key).map(String::as_str).filter(|text| !text.is_empty());
     let disks = host.state_dir.join("disks");
-    let size = given("size").map(|text| bytes(text).ok_or_else(|| bad(format!("size {text:?} is no size")))).transpose()?;
+    let size =
+        given("size").map(|text| bytes(text).ok_or_else(|| bad(format!("size {text:?} is no size")))).transpose()?;
     let source = match given("source") {
         None => Source::File { path: disks.join(format!("{pool}.img")), size, own: true },
         Some(path) if path.split('/').any(|part| part == "..") => return Err(bad(format!("source {path:?} holds .."))),

@@ -62,7 +62,7 @@ fn up(folder: &Path) -> Result<()> {
         let token = first.join_token(&node.name)?;
         println!("{}$ basalt cluster token {}\n{}...", first.name, node.name, token.get(..48).unwrap_or(&token));
         node.join(&token)?;
-        println!("{}$ basalt cluster join TOKEN --name {} --address {}", node.name, node.name, node.api_address());
+        println!("{}$ basalt cluster join TOKEN --address {}", node.name, node.api_address());
     }
     bed.wait_online(3)?;
     show(first, &["cluster", "list"])?;

@@ -25,7 +25,9 @@ type Attack = fn(&mut Archive, &str) -> Result<()>;
 
 const ATTACKS: &[(&str, Attack)] = &[
     ("absolute-path", |a, canary| a.raw(EntryType::Regular, canary, "", b"pwned")),
-    ("dot-dot", |a, canary| a.raw(EntryType::Regular, &format!("rootfs/../../../../../../../..{canary}"), "", b"pwned")),
+    ("dot-dot", |a, canary| {
+        a.raw(EntryType::Regular, &format!("rootfs/../../../../../../../..{canary}"), "", b"pwned")
+    }),
     ("symlink-parent", |a, canary| {
         let (folder, name) = canary.rsplit_once('/').context("a canary has a folder")?;
         a.raw(EntryType::Symlink, "rootfs/out", folder, b"")?;

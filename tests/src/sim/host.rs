@@ -46,8 +46,9 @@ impl Host {
                 self.volumes.insert(wanted.id, fresh);
                 false
             }
+            Some(found) if found.complete => true,
             Some(found) => {
-                found.complete = true;
+                *found = Volume { complete: true, ..fresh };
                 true
             }
         }
@@ -90,7 +91,9 @@ impl Host {
     /// Stops a guest; `stubborn` ones need force.
     pub(super) fn stop(&mut self, id: InstanceId, mode: StopMode, stubborn: bool) -> Result<(), String> {
         match self.guests.get_mut(&id) {
-            Some(guest) if guest.state != State::Stopped && stubborn && !mode.force => Err("did not stop in time".into()),
+            Some(guest) if guest.state != State::Stopped && stubborn && !mode.force => {
+                Err("did not stop in time".into())
+            }
             Some(guest) => {
                 guest.state = State::Stopped;
                 Ok(())

@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) planted: BTreeSet<(InstanceId, NodeId)>,
     /// Instances of which some guest has run: their volume is never made anew.
     pub(super) ran: BTreeSet<InstanceId>,
+    /// Starts that were meant to replace a guest, by instance and number.
+    pub(super) restarts: BTreeSet<(InstanceId, u64)>,
     /// Off while all comes to rest.
     pub(super) faults: bool,
     pub(super) counts: Counts,
@@ -61,6 +63,7 @@ impl World {
             homes: BTreeSet::new(),
             planted: BTreeSet::new(),
             ran: BTreeSet::new(),
+            restarts: BTreeSet::new(),
             faults: true,
             counts: Counts::new(),
             trace: trace.then(VecDeque::new),
@@ -202,13 +205,14 @@ impl World {
         if self.log.leader == Some(id) {
             self.log.leader = None;
         }
-        let of_it = |p: &Proposal| match p.owner {
-            Owner::Task(node, _) | Owner::Background(node) => node == id,
-            Owner::Client(_) => false,
-        };
-        let orphaned: Vec<u64> = self.log.proposals.iter().filter(|(_, p)| of_it(p)).map(|(key, _)| *key).collect();
-        for key in orphaned {
-            self.give_up(key);
+        let here = |(key, p): (&u64, &Proposal)| (p.from == id).then_some((*key, p.owner));
+        let orphaned: Vec<(u64, Owner)> = self.log.proposals.iter().filter_map(here).collect();
+        for (key, owner) in orphaned {
+            match owner {
+                Owner::Task(..) | Owner::Background(_) => self.give_up(key),
+                // The user's connection breaks.
+                Owner::Client(_) => self.answer(key, Answer::Unknown),
+            }
         }
     }
 
@@ -224,8 +228,8 @@ impl World {
     }
 
     /// Tells the proposer.
-    pub(super) fn answer(&mut self, key: u64, answer: Answer) -> Result<(), String> {
-        let Some(proposal) = self.log.proposals.get(&key).cloned() else { return Ok(()) };
+    pub(super) fn answer(&mut self, key: u64, answer: Answer) {
+        let Some(proposal) = self.log.proposals.get(&key).cloned() else { return };
         match answer {
             Answer::Unknown => {
                 self.count("unknown outcomes");
@@ -237,11 +241,8 @@ impl World {
         }
         self.note(|| format!("{:?} hears {answer:?}", proposal.owner));
         match proposal.owner {
-            Owner::Task(node, id) => {
-                super::agent::answered(self.node(node), id, &answer);
-                Ok(())
-            }
-            Owner::Background(_) => Ok(()),
+            Owner::Task(node, id) => super::agent::answered(self.node(node), id, &answer),
+            Owner::Background(_) => {}
             Owner::Client(op) => super::client::answered(self, op, &proposal.command, &answer),
         }
     }

@@ -39,16 +39,11 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(
-        slot: &Slot,
-        number: usize,
-        netns: String,
-        address: Ipv4Addr,
-        options: &Options,
-    ) -> Result<Self> {
+    pub(super) fn new(slot: &Slot, number: usize, netns: String, address: Ipv4Addr, options: &Options) -> Result<Self> {
         // A zpool's name holds its member's name, and one machine has one set of zpools: members of different testbeds
         // must not share names.
-        let name = if slot.record().number == 0 { format!("node{number}") } else { format!("{}n{number}", slot.prefix()) };
+        let name =
+            if slot.record().number == 0 { format!("node{number}") } else { format!("{}n{number}", slot.prefix()) };
         let dir = slot.dir().join(&name);
         std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let cgroup = format!("basalt/{name}");
@@ -90,6 +85,8 @@ impl Node {
             format!("{}:8444", self.address),
             "--cgroup-prefix".into(),
             self.cgroup.clone(),
+            "--log".into(),
+            "info,openraft=warn".into(),
         ];
         if self.fake {
             line.extend(["--driver".into(), "fake".into()]);
@@ -164,12 +161,11 @@ impl Node {
     /// When it does not end in time or not well.
     pub fn stop(&self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
-        let status = wait::until(&format!("{} stops", self.name), Duration::from_secs(40), || {
-            match self.process().as_mut() {
+        let status =
+            wait::until(&format!("{} stops", self.name), Duration::from_secs(40), || match self.process().as_mut() {
                 Some(child) => Ok(child.try_wait()?),
                 None => bail!("it was not running"),
-            }
-        })?;
+            })?;
         *self.process() = None;
         if !status.success() {
             bail!("{} stopped with {status}:\n{}", self.name, self.log_tail(30));
@@ -275,7 +271,8 @@ impl Node {
     /// When it is refused.
     pub fn init(&self) -> Result<()> {
         let address = self.api_address();
-        self.basalt(&["init", "--auto", "--name", &self.name, "--address", &address, "--storage", &self.storage]).map(drop)
+        self.basalt(&["init", "--auto", "--name", &self.name, "--address", &address, "--storage-driver", &self.storage])
+            .map(drop)
     }
 
     /// A join token for a member with that name.
@@ -295,12 +292,12 @@ impl Node {
         other.join(&self.join_token(&other.name)?)
     }
 
-    /// Joins by a token.
+    /// Joins by a token, under the name that the token is for.
     ///
     /// # Errors
     /// When it is refused.
     pub fn join(&self, token: &str) -> Result<()> {
-        self.basalt(&["cluster", "join", token, "--name", &self.name, "--address", &self.api_address()]).map(drop)
+        self.basalt(&["cluster", "join", token, "--address", &self.api_address()]).map(drop)
     }
 
     /// `address:port` of the public API.

@@ -86,16 +86,12 @@ fn folders(dir: &Path) -> Vec<PathBuf> {
 /// Processes of the testbed: those in its namespaces, all that descend from them (guests), and those whose root comes
 /// out of its folder or pools (guests whose monitor died first).
 fn processes(record: &Record, namespaces: &[String], ids: &BTreeSet<String>) -> Vec<i32> {
-    let inodes: BTreeSet<u64> = namespaces
-        .iter()
-        .filter_map(|n| Some(std::fs::metadata(format!("/run/netns/{n}")).ok()?.ino()))
-        .collect();
+    let inodes: BTreeSet<u64> =
+        namespaces.iter().filter_map(|n| Some(std::fs::metadata(format!("/run/netns/{n}")).ok()?.ino())).collect();
     let pids = host::pids();
     let mut found: BTreeSet<i32> = pids.iter().copied().filter(|p| inodes.contains(&ns_inode(*p, "net"))).collect();
-    let parents: BTreeMap<i32, i32> = pids
-        .iter()
-        .filter_map(|p| Some((*p, i32::try_from(host::status_field(*p, "PPid:")?).ok()?)))
-        .collect();
+    let parents: BTreeMap<i32, i32> =
+        pids.iter().filter_map(|p| Some((*p, i32::try_from(host::status_field(*p, "PPid:")?).ok()?))).collect();
     loop {
         let more: Vec<i32> =
             parents.iter().filter(|(p, up)| found.contains(*up) && !found.contains(*p)).map(|(p, _)| *p).collect();
@@ -139,10 +135,14 @@ fn zpools(dir: &Path) -> Result<()> {
 
 /// The nodes' own parts of each cgroup hierarchy: `basalt/<member>`.
 fn cgroups(dir: &Path) -> Vec<PathBuf> {
-    let members: Vec<PathBuf> = folders(dir).iter().filter_map(|f| Some(Path::new("basalt").join(f.file_name()?))).collect();
+    let members: Vec<PathBuf> =
+        folders(dir).iter().filter_map(|f| Some(Path::new("basalt").join(f.file_name()?))).collect();
     let root = PathBuf::from("/sys/fs/cgroup");
     let hierarchies = std::iter::once(root.clone()).chain(folders(&root));
-    hierarchies.flat_map(|h| members.iter().map(move |m| h.join(m)).collect::<Vec<_>>()).filter(|f| f.is_dir()).collect()
+    hierarchies
+        .flat_map(|h| members.iter().map(move |m| h.join(m)).collect::<Vec<_>>())
+        .filter(|f| f.is_dir())
+        .collect()
 }
 
 fn remove_cgroup(folder: &Path) {

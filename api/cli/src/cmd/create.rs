@@ -91,7 +91,11 @@ async fn request(client: &Client, args: Create, start: bool) -> Result<Post> {
         config: pairs::map(&args.config)?,
         devices,
         ephemeral: args.ephemeral,
-        profiles: if args.no_profiles { Some(Vec::new()) } else { (!args.profiles.is_empty()).then_some(args.profiles) },
+        profiles: if args.no_profiles {
+            Some(Vec::new())
+        } else {
+            (!args.profiles.is_empty()).then_some(args.profiles)
+        },
         description: args.description.unwrap_or_default(),
         ..Post::default()
     })
@@ -127,7 +131,14 @@ async fn source(client: &Client, image: &str) -> Result<Source> {
         && let Some((_, url)) = IMAGE_SERVERS.iter().find(|(name, _)| *name == server)
     {
         let (mode, protocol) = ("pull".to_owned(), "simplestreams".to_owned());
-        return Ok(Source { kind, mode, protocol, server: (*url).to_owned(), alias: alias.to_owned(), ..Source::default() });
+        return Ok(Source {
+            kind,
+            mode,
+            protocol,
+            server: (*url).to_owned(),
+            alias: alias.to_owned(),
+            ..Source::default()
+        });
     }
     let fingerprint = client.find_image(image).await;
     let fingerprint = fingerprint.map_err(|error| {

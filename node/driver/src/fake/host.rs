@@ -14,14 +14,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use basalt_model::{Epoch, Generation, InstanceId, Timestamp};
+use basalt_model::InstanceId;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::{Error, Event, Found, GuestSpec, State};
+use super::slot::{Failure, Guest, Slot};
+use crate::{Error, Event, Found, State};
 
 /// What can be counted, delayed and made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub enum Op {
 }
 
 impl Op {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Op::Prepare => "prepare",
             Op::Start => "start",
@@ -49,92 +50,6 @@ impl Op {
             Op::Usage => "usage",
             Op::Exec => "exec",
         }
-    }
-}
-
-/// One guest, running or not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Guest {
-    pub(super) name: String,
-    pub(super) epoch: Epoch,
-    pub(super) generation: Generation,
-    pub(super) start: u64,
-    #[serde(with = "state_name")]
-    pub(super) state: State,
-    pub(super) pid: Option<u32>,
-    pub(super) started_at: Option<Timestamp>,
-    pub(super) memory: Option<u64>,
-    pub(super) ignores_stop: bool,
-    boot: u64,
-}
-
-impl Guest {
-    pub(super) fn new(spec: &GuestSpec, boot: u64) -> Self {
-        Guest {
-            name: spec.hostname.clone(),
-            epoch: spec.epoch,
-            generation: spec.generation,
-            start: 0,
-            state: State::Stopped,
-            pid: None,
-            started_at: None,
-            memory: spec.limits.memory,
-            ignores_stop: false,
-            boot,
-        }
-    }
-
-    pub(super) fn begin(&mut self, start: u64, boot: u64, pid: u32) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.start = start;
-        self.boot = boot;
-        self.state = State::Running;
-        self.pid = Some(pid);
-        self.started_at = Some(Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)));
-    }
-
-    pub(super) fn end(&mut self) {
-        self.state = State::Stopped;
-        self.pid = None;
-    }
-
-    /// As the port shows it on a machine in its boot `now`.
-    pub(super) fn found(&self, id: InstanceId, now: u64) -> Found {
-        Found {
-            id,
-            epoch: self.epoch,
-            state: self.state,
-            start: self.start,
-            generation: self.generation,
-            pid: self.pid,
-            started_at: self.started_at,
-            same_boot: self.boot == now,
-        }
-    }
-}
-
-/// A failure to come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Failure {
-    op: Op,
-    text: String,
-    /// The operation has its effect all the same.
-    after: bool,
-}
-
-/// All that is kept of one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-struct Slot {
-    guest: Option<Guest>,
-    failures: Vec<Failure>,
-    calls: BTreeMap<Op, u64>,
-}
-
-impl Slot {
-    fn take_failure(&mut self, id: InstanceId, op: Op, after: bool) -> Result<(), Error> {
-        let Some(at) = self.failures.iter().position(|f| f.op == op && f.after == after) else { return Ok(()) };
-        let detail = self.failures.remove(at).text;
-        Err(Error::Step { id, doing: op.as_str(), detail, source: None })
     }
 }
 
@@ -317,7 +232,10 @@ impl FakeHost {
             let mut bytes = [0u8; 16];
             while wake.read_exact(&mut bytes).is_ok() {
                 let Some(host) = host.upgrade() else { return };
-                host.tell(id_of(bytes));
+                // Zeroes only end a thread, maybe that of another process.
+                if bytes != [0; 16] {
+                    host.tell(InstanceId(uuid::Uuid::from_bytes(bytes)));
+                }
             }
         });
     }
@@ -406,10 +324,6 @@ impl Drop for FakeHost {
     }
 }
 
-fn id_of(bytes: [u8; 16]) -> InstanceId {
-    InstanceId(uuid::Uuid::from_bytes(bytes))
-}
-
 fn broken(folder: &Path, doing: &str, error: &io::Error) -> Error {
     Error::Host(format!("fake host in {}: {doing}: {error}", folder.display()))
 }
@@ -440,28 +354,4 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
     std::fs::write(&next, bytes)?;
     std::fs::rename(&next, path)
-}
-
-/// `State` on disk: the port's enum has no wire form of its own.
-mod state_name {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::State;
-
-    pub(super) fn serialize<S: Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(match state {
-            State::Stopped => "stopped",
-            State::Running => "running",
-            State::Frozen => "frozen",
-        })
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<State, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "stopped" => Ok(State::Stopped),
-            "running" => Ok(State::Running),
-            "frozen" => Ok(State::Frozen),
-            other => Err(serde::de::Error::custom(format!("no such state: {other}"))),
-        }
-    }
 }

@@ -32,7 +32,8 @@ fn host(layout: Layout) -> Host {
 }
 
 fn text(guest: &GuestSpec, host: &Host) -> String {
-    let places = Places { folder: Path::new("/s/lxc/1"), prefix: "basalt/n1", init: Init::Systemd };
+    let places =
+        Places { folder: Path::new("/s/lxc/1"), prefix: "basalt/n1", init: Init::Systemd, unseen: BTreeSet::new() };
     render(guest, &places, host).unwrap()
 }
 
@@ -115,6 +116,22 @@ fn network_limits_and_disks() {
 }
 
 #[test]
+fn unseen_bridges_are_joined_by_a_hook() {
+    let unseen = BTreeSet::from(["br0".to_owned()]);
+    let places = Places { folder: Path::new("/s"), prefix: "p", init: Init::Other, unseen };
+    let mut guest = guest();
+    let mac = "00:16:3e:00:00:01".parse().unwrap();
+    let nic =
+        Nic { device: "e".into(), name: "e".into(), host_name: "v1".into(), bridge: "br0".into(), mac, mtu: None };
+    guest.nics.push(nic);
+    let text = render(&guest, &places, &host(unified())).unwrap();
+    assert!(text.contains("lxc.net.0.script.up = /sbin/ip link set dev v1 master br0 #\n"), "{text}");
+    assert!(!text.contains("lxc.net.0.link"), "{text}");
+    guest.nics[0].host_name = "v;reboot".into();
+    assert!(render(&guest, &places, &host(unified())).is_err());
+}
+
+#[test]
 fn privileged_nested_shifted() {
     let mut guest = guest();
     guest.root.shifted = guest.id_map;
@@ -146,7 +163,8 @@ fn privileged_nested_shifted() {
 
 #[test]
 fn nobody_writes_a_line_of_his_own() {
-    let places = Places { folder: Path::new("/s"), prefix: "p", init: Init::Other };
+    let places =
+        Places { folder: Path::new("/s"), prefix: "p", init: Init::Other, unseen: BTreeSet::from(["br0".to_owned()]) };
     let refused = |guest: &GuestSpec| assert!(render(guest, &places, &host(unified())).is_err());
     let mut bad = guest();
     bad.environment.insert("A".into(), "x\nlxc.cap.keep = sys_module".into());

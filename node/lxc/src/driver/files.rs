@@ -75,11 +75,24 @@ pub(super) fn instances(lxc_path: &Path) -> Result<Vec<InstanceId>, Error> {
     Ok(ids)
 }
 
-/// The engine keeps a lock file for each name it ever heard of.
+/// Where the engine keeps a lock file for each name it ever heard of.
+fn locks(lxc_path: &Path) -> PathBuf {
+    Path::new("/run/lxc/lock").join(lxc_path.strip_prefix("/").unwrap_or(lxc_path))
+}
+
 pub(super) fn remove_lock(lxc_path: &Path, id: InstanceId) -> std::io::Result<()> {
-    let inside = lxc_path.strip_prefix("/").unwrap_or(lxc_path);
-    let folder = Path::new("/run/lxc/lock").join(inside);
-    gone(std::fs::remove_file(folder.join(format!(".{id}"))))
+    gone(std::fs::remove_file(locks(lxc_path).join(format!(".{id}"))))
+}
+
+/// Removes the folders of locks that are this node's own, if they are empty.
+pub(super) fn remove_lock_folders(lxc_path: &Path) {
+    let locks = locks(lxc_path);
+    for folder in [Some(locks.as_path()), locks.parent()].into_iter().flatten() {
+        // Another guest's lock is in it, and so it stays.
+        if std::fs::remove_dir(folder).is_err() {
+            break;
+        }
+    }
 }
 
 #[cfg(test)]

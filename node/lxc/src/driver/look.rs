@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use basalt_driver::Error;
+use basalt_model::InstanceId;
 
 use super::{LxcDriver, step};
 use crate::process::{Process, find_engine, init_of};
@@ -12,6 +13,7 @@ use crate::watch::Watched;
 /// How long a monitor may be without an init: while the guest reboots itself, or ends.
 const CHANGING: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(10);
+const LEFT_BEHIND: Duration = Duration::from_millis(50);
 /// How long a start that a crashed agent left behind may take to end.
 const CUT_OFF: Duration = Duration::from_secs(60);
 
@@ -64,8 +66,7 @@ impl LxcDriver {
         }
         if wait && init.is_some() && init != last.init {
             last.init = init;
-            let run = Run { last: Some(last.clone()), starting: None };
-            folder.write_run(&run).map_err(step(id, "write the record"))?;
+            folder.write_run(Some(last.clone())).map_err(step(id, "write the record"))?;
         }
         Ok(Seen { last: Some(last), monitor, init })
     }
@@ -74,15 +75,9 @@ impl LxcDriver {
     async fn settle(&self, stamp: &Stamp, run: Option<Run>) -> Result<Run, Error> {
         let id = stamp.id;
         let run = run.unwrap_or_default();
-        let find = || find_engine(&self.lxc_path, &id.to_string());
-        let mut engine = find().map_err(step(id, "look for processes"))?;
-        if let Some(starting) = engine.starting {
-            tracing::info!(instance = %id, pid = starting.pid, "waiting for a start that was left behind");
-            starting.ended_within(CUT_OFF).await.map_err(step(id, "wait for a start"))?;
-            engine = find().map_err(step(id, "look for processes"))?;
-        }
+        let engine = self.settled_engine(id).await.map_err(step(id, "look for processes"))?;
         let mut settled = Run { last: run.last, starting: None };
-        if let Some(monitor) = engine.monitor {
+        if let Some(monitor) = engine {
             let known = settled.last.as_ref().is_some_and(|last| last.monitor == Some(monitor));
             if !known {
                 let start = run.starting.map(|starting| starting.start);
@@ -91,7 +86,22 @@ impl LxcDriver {
                 settled.last = Some(self.started(start, Some(monitor), init_of(monitor)));
             }
         }
-        self.folder(id).write_run(&settled).map_err(step(id, "write the record"))?;
+        self.folder(id).write_run(settled.last.clone()).map_err(step(id, "write the record"))?;
         Ok(settled)
+    }
+
+    /// The monitor that is there once no start is under way any more.
+    async fn settled_engine(&self, id: InstanceId) -> std::io::Result<Option<Process>> {
+        let deadline = Instant::now() + CUT_OFF;
+        loop {
+            let engine = find_engine(&self.lxc_path, &id.to_string())?;
+            // A monitor looks like the start that it came from until it changes its command line.
+            let Some(starting) = engine.starting else { return Ok(engine.monitor) };
+            if Instant::now() > deadline {
+                return Ok(engine.monitor.or(Some(starting).filter(|process| init_of(*process).is_some())));
+            }
+            tracing::debug!(instance = %id, pid = starting.pid, "waiting for a start that was left behind");
+            starting.ended_within(LEFT_BEHIND).await?;
+        }
     }
 }

@@ -12,12 +12,14 @@ use super::{LxcDriver, step};
 use crate::config::{Places, render};
 use crate::init::Init;
 use crate::process::{Process, init_of};
-use crate::record::{Folder, Run, Stamp, Started, Starting, gone};
+use crate::record::{Folder, Stamp, Started, Starting, gone};
 use crate::seccomp;
 use crate::watch::Watched;
 
 /// How long the engine may take to bring a guest's init up on a busy host.
 const START: Duration = Duration::from_secs(90);
+/// How long a monitor may take to end after the engine said that the start failed.
+const GIVE_UP: Duration = Duration::from_secs(3);
 /// Of the engine's log, shown when a start fails.
 const LOG_TAIL: usize = 2048;
 /// The engine's programs look for newuidmap in `PATH`, and with it obey /etc/subuid, which speaks of what users may map,
@@ -65,7 +67,8 @@ impl LxcDriver {
 
     fn config(&self, guest: &GuestSpec, folder: &Folder) -> Result<String, Error> {
         let init = Init::of_root(&guest.root.path);
-        render(guest, &Places { folder: folder.path(), prefix: &self.prefix, init }, &self.host)
+        let unseen = guest.nics.iter().map(|nic| &nic.bridge).filter(|bridge| unseen(bridge)).cloned().collect();
+        render(guest, &Places { folder: folder.path(), prefix: &self.prefix, init, unseen }, &self.host)
     }
 
     pub(super) async fn start_guest(&self, guest: &GuestSpec) -> Result<(), Error> {
@@ -84,24 +87,28 @@ impl LxcDriver {
         }
         self.tidy(&stamp, &seen).await?;
         let folder = self.folder(id);
-        let before = Run { last: seen.last, starting: None };
-        let starting = Some(Starting { start: guest.start, boot: self.boot.clone() });
+        let starting = Starting { start: guest.start, boot: self.boot.clone() };
         // The root may have been mounted, or got another init, only after prepare.
         put_config(&folder, &self.config(guest, &folder)?).map_err(step(id, "write the config"))?;
-        folder.write_run(&Run { starting, ..before.clone() }).map_err(step(id, "write the record"))?;
+        folder.write_starting(seen.last.clone(), starting).map_err(step(id, "write the record"))?;
         let ended = {
             let _groups = self.groups.read().await;
             self.run_engine(id, &folder).await
         };
         // The engine may have failed after the guest was up, or succeeded with one that is gone already.
         let monitor = read_pid(&folder.file("monitor.pid")).and_then(Process::find);
+        if let (Err(_), Some(monitor)) = (&ended, monitor) {
+            // It is about to give up, init and all, unless only the engine's front did.
+            monitor.ended_within(GIVE_UP).await.map_err(step(id, "wait for the monitor"))?;
+        }
+        let monitor = monitor.filter(|monitor| ended.is_ok() || monitor.alive());
         let init = monitor.and_then(init_of);
         if let (Err(error), None) = (ended, init) {
-            self.undo(&stamp, &before, monitor).await?;
+            self.undo(&stamp, seen.last, monitor).await?;
             return Err(self.explain(id, &folder, error));
         }
         let last = Some(self.started(guest.start, monitor, init));
-        folder.write_run(&Run { last, starting: None }).map_err(step(id, "write the record"))?;
+        folder.write_run(last).map_err(step(id, "write the record"))?;
         if let Some(process) = monitor {
             self.watcher.watch(Watched { id, process, init });
         }
@@ -124,7 +131,7 @@ impl LxcDriver {
     }
 
     /// After a failed start: nothing stays but the folder.
-    async fn undo(&self, stamp: &Stamp, before: &Run, monitor: Option<Process>) -> Result<(), Error> {
+    async fn undo(&self, stamp: &Stamp, before: Option<Started>, monitor: Option<Process>) -> Result<(), Error> {
         let seen = super::Seen { monitor, ..super::Seen::default() };
         self.tidy(stamp, &seen).await?;
         self.folder(stamp.id).write_run(before).map_err(step(stamp.id, "write the record"))
@@ -146,6 +153,11 @@ impl LxcDriver {
         let at = Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
         Started { start, boot: self.boot.clone(), monitor, init, at }
     }
+}
+
+/// Whether the interface exists here but not in `/sys`, which then was mounted in another network namespace.
+fn unseen(bridge: &str) -> bool {
+    nix::net::if_::if_nametoindex(bridge).is_ok() && !Path::new("/sys/class/net").join(bridge).exists()
 }
 
 fn put_config(folder: &Folder, config: &str) -> std::io::Result<()> {

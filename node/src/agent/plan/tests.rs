@@ -79,7 +79,7 @@ fn a_new_instance_is_made_then_reported() {
 
 #[test]
 fn a_half_made_volume_is_made_again_but_lost_data_is_not() {
-    let half = Actual { guest: None, volume: Some(FoundVolume { epoch: Epoch(1), complete: false }) };
+    let half = Actual { guest: None, volume: Some(FoundVolume { epoch: Epoch(0), complete: false }) };
     assert_eq!(plan(&wanted(Intent::Stopped, 0, 0), &half)[0], Step::EnsureVolume);
     let lost = plan(&reported(wanted(Intent::Stopped, 0, 0), Phase::Stopped, 0), &Actual::default());
     assert_eq!(last_phase(&lost), Some(Phase::Failed));

@@ -6,6 +6,10 @@ use crate::device::{self, Device};
 use crate::instance::{Devices, Instance, Intent, Origin, Phase, Placement, Report, Run, Spec, StopMode, Target};
 use crate::{ClusterState, Epoch, Generation, InstanceId, InstanceName, NodeId, ProjectName, Rejected, Timestamp};
 
+/// How many of the instances that are gone are remembered. A creation that is under way lasts seconds; this many
+/// deletions take far longer.
+const GRAVES: u64 = 1024;
+
 pub(super) fn apply(state: &mut ClusterState, command: &InstanceCommand) -> Outcome {
     match command {
         InstanceCommand::Create(instance) => create(state, instance),
@@ -51,11 +55,15 @@ fn owned(state: &mut ClusterState, id: InstanceId, epoch: Epoch) -> Result<&mut 
 
 fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
     if let Some(same) = state.instances.get(&instance.id) {
-        // The proposer asks again because it does not know whether the first try got through.
-        return match same.project == instance.project && same.name == instance.name {
+        // The proposer asks again because it does not know whether the first try got through. By now it may have been
+        // renamed: only what never changes says that it is the same.
+        return match same.project == instance.project && same.created_at == instance.created_at {
             true => Ok(()),
             false => Err(exists("instance id", instance.id)),
         };
+    }
+    if state.graves.contains_key(&instance.id) {
+        return Err(Rejected::Stale(format!("instance {} was created before, and is deleted", instance.id)));
     }
     let key = (instance.project.clone(), instance.name.clone());
     if !state.projects.contains_key(&instance.project) {
@@ -207,18 +215,17 @@ fn set_run(
         }
         if matches!(instance.placement, Placement::Unplaced { .. }) {
             // Nobody ever made anything of it: there is nothing to destroy.
-            let key = (instance.project.clone(), instance.name.clone());
-            state.instance_names.remove(&key);
-            state.instances.remove(&id);
+            bury(state, id);
             return Ok(());
         }
     }
-    // A guest that is there, or about to be, stays: a thaw, or a start that crosses another one, must not replace it.
-    let there = match instance.phase() {
-        Some(Phase::Running | Phase::Frozen) => true,
-        Some(Phase::Stopped | Phase::Failed) | None => instance.run.intent == Intent::Running && !instance.settled(),
+    // A guest that is there, or may be about to be, stays: a thaw, or a start that crosses another request, must not
+    // replace it. Only a settled report can say that there is none.
+    let none = match instance.phase() {
+        Some(Phase::Stopped | Phase::Failed) => instance.settled(),
+        Some(Phase::Running | Phase::Frozen) | None => false,
     };
-    let fresh = intent == Intent::Running && (restart || !there);
+    let fresh = intent == Intent::Running && (restart || none || instance.run.start == 0);
     let run = &mut instance.run;
     run.intent = intent;
     run.request += 1;
@@ -251,8 +258,19 @@ fn forget(state: &mut ClusterState, id: InstanceId, epoch: Epoch) -> Outcome {
     if instance.run.intent != Intent::Deleted {
         return Err(Rejected::Busy(format!("instance {} is not being deleted", instance.name)));
     }
-    let key = (instance.project.clone(), instance.name.clone());
-    state.instance_names.remove(&key);
-    state.instances.remove(&id);
+    bury(state, id);
     Ok(())
+}
+
+/// Takes an instance out for good.
+pub(super) fn bury(state: &mut ClusterState, id: InstanceId) {
+    let Some(instance) = state.instances.get(&id).cloned() else { return };
+    state.instance_names.remove(&(instance.project, instance.name));
+    state.instances.remove(&id);
+    state.burials += 1;
+    state.graves.insert(id, state.burials);
+    let kept_from = state.burials.saturating_sub(GRAVES);
+    if state.graves.len() as u64 > GRAVES {
+        state.graves.retain(|_, at| *at > kept_from);
+    }
 }

@@ -116,8 +116,7 @@ fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
         )));
     }
     for instance in held {
-        state.instances.remove(&instance.id);
-        state.instance_names.remove(&(instance.project, instance.name));
+        super::instance::bury(state, instance.id);
     }
     let images: Vec<_> = state.images.values().filter(|i| i.holders.contains(&id)).cloned().collect();
     for mut image in images {

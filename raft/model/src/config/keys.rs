@@ -31,12 +31,6 @@ pub const INSTANCE: &[Key] = &[
         "Seconds to wait after starting this guest before the next one.",
     ),
     key("boot.autostart.priority", Check::Number(0, 1_000_000), "0", "Guests with a higher number start first."),
-    key(
-        "boot.host_shutdown_timeout",
-        Check::Number(0, 3600),
-        "30",
-        "Seconds that a clean stop may take before the guest is killed.",
-    ),
     key("environment.*", Check::Text, "", "Environment of the guest's init and of programs run in it."),
     key("image.*", Check::Text, "", "Properties of the image that the instance was made from."),
     live("limits.cpu", Check::Cpu, "all", "How many CPUs (2) or which (0-3)."),

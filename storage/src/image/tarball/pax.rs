@@ -77,7 +77,8 @@ mod tests {
         assert_eq!(found.get("path"), Some(&b"a\n"[..]));
         assert_eq!(found.xattrs(), vec![(b"u".to_vec(), vec![0])]);
         assert_eq!(found.time("mtime").unwrap(), Some((1_700_000, 250_000_000)));
-        for bad in [&b"x"[..], b"5 a=b", b"99 a=b\n", b"0 a=b\n", b"3 a=b\n", b"6 abc\n", b"18446744073709551616 a=b\n"] {
+        for bad in [&b"x"[..], b"5 a=b", b"99 a=b\n", b"0 a=b\n", b"3 a=b\n", b"6 abc\n", b"18446744073709551616 a=b\n"]
+        {
             assert!(Records::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Records::parse(b"11 size=-1\n").unwrap().number("size").is_err());

@@ -16,16 +16,20 @@ fn members_and_their_bytes() {
     let bytes = archive();
     let mut reader = TarReader::new(bytes.as_slice());
     let first = reader.next().unwrap().unwrap();
-    assert_eq!((first.path.as_slice(), first.kind, first.mode, first.size), (&b"first"[..], MemberKind::File, 0o4755, 600));
+    assert_eq!(
+        (first.path.as_slice(), first.kind, first.mode, first.size),
+        (&b"first"[..], MemberKind::File, 0o4755, 600)
+    );
     // The first one's bytes are not read at all, the second one's are.
     let second = reader.next().unwrap().unwrap();
     let mut sum = 0;
-    reader.data(&second, &mut |offset, run| {
-        assert_eq!(offset, sum);
-        sum += run.len() as u64;
-        Ok(())
-    })
-    .unwrap();
+    reader
+        .data(&second, &mut |offset, run| {
+            assert_eq!(offset, sum);
+            sum += run.len() as u64;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(sum, 600);
     assert_eq!(reader.next().unwrap(), None);
     reader.finish().unwrap();

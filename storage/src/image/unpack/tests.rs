@@ -11,7 +11,7 @@ use crate::ErrorKind;
 struct Raw(Vec<u8>);
 
 impl Raw {
-    fn header(&mut self, path: &[u8], kind: u8, link: &[u8], mode: u32, size: u64) {
+    fn header(&mut self, path: &[u8], kind: u8, link: &[u8], (mode, size): (u32, u64)) {
         let mut header = tar::Header::new_ustar();
         let old = header.as_old_mut();
         let cut = |bytes: &[u8]| bytes[..bytes.len().min(100)].to_vec();
@@ -28,8 +28,9 @@ impl Raw {
         self.0.extend_from_slice(header.as_bytes());
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the fields of a member")]
     fn add(&mut self, path: &[u8], kind: u8, link: &[u8], mode: u32, content: &[u8]) -> &mut Self {
-        self.header(path, kind, link, mode, content.len() as u64);
+        self.header(path, kind, link, (mode, content.len() as u64));
         self.0.extend_from_slice(content);
         self.0.resize(self.0.len().next_multiple_of(512), 0);
         self
@@ -141,7 +142,10 @@ async fn keeps_what_a_root_needs() {
     assert_eq!((su.mode() & 0o7777, su.uid(), su.gid(), su.nlink(), su.mtime()), (0o4755, 7, 8, 2, 1_000_000));
     assert_eq!(stat("tmp").mode() & 0o7777, 0o1777);
     assert_eq!(stat("tmp").mtime(), 1_000_000);
-    assert_eq!((stat("bin/ping").uid(), stat("bin/ping").mtime(), stat("bin/ping").mtime_nsec()), (3_000_000, 123, 500_000_000));
+    assert_eq!(
+        (stat("bin/ping").uid(), stat("bin/ping").mtime(), stat("bin/ping").mtime_nsec()),
+        (3_000_000, 123, 500_000_000)
+    );
     assert_eq!(xattr::get(root.join("bin/ping"), "security.capability").unwrap().unwrap(), capability);
     assert_eq!(xattr::get(root.join("bin/ping"), "user.note").unwrap().unwrap(), b"a=\0b");
     assert_eq!(xattr::get(root.join("bin/ping"), "trusted.evil").unwrap(), None);
@@ -227,9 +231,9 @@ async fn bombs_and_nonsense() {
         return;
     }
     let mut endless = Raw::default();
-    endless.metadata().header(b"rootfs/bomb", b'0', b"", 0o644, 1 << 40);
+    endless.metadata().header(b"rootfs/bomb", b'0', b"", (0o644, 1 << 40));
     let mut long_record = Raw::default();
-    long_record.metadata().header(b"pax", b'x', b"", 0o644, 1 << 33);
+    long_record.metadata().header(b"pax", b'x', b"", (0o644, 1 << 33));
     let mut no_root = Raw::default();
     no_root.metadata();
     let mut no_metadata = Raw::default();
@@ -267,7 +271,12 @@ async fn sparse_files() {
     }
     let mut tar = Raw::default();
     tar.metadata();
-    tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"1000000"), ("GNU.sparse.name", b"rootfs/s")]);
+    tar.pax(&[
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.realsize", b"1000000"),
+        ("GNU.sparse.name", b"rootfs/s"),
+    ]);
     let mut map = b"2\n4096\n4\n1000000\n0\n".to_vec();
     map.resize(512, 0);
     tar.add(b"GNUSparseFile.0/s", b'0', b"", 0o644, &[map.as_slice(), b"data"].concat());
@@ -282,12 +291,34 @@ async fn sparse_files() {
 
 fn name() -> impl Strategy<Value = String> {
     let part = prop::sample::select(vec!["a", "b", "c", "..", ".", "", "dev", "etc", "victim", "proc", "self"]);
-    let prefix = prop::sample::select(vec!["rootfs/", "rootfs/", "rootfs/", "./rootfs/", "templates/", "/", "../", "../../", ""]);
+    let prefix = prop::sample::select(vec![
+        "rootfs/",
+        "rootfs/",
+        "rootfs/",
+        "./rootfs/",
+        "templates/",
+        "/",
+        "../",
+        "../../",
+        "",
+    ]);
     (prefix, prop::collection::vec(part, 0..4)).prop_map(|(prefix, parts)| format!("{prefix}{}", parts.join("/")))
 }
 
 fn target() -> impl Strategy<Value = String> {
-    let known = ["/", "..", "../..", "../victim", "../../victim", "/etc", "a", "rootfs/a", "rootfs/a/b", "/proc/self/root", "."];
+    let known = [
+        "/",
+        "..",
+        "../..",
+        "../victim",
+        "../../victim",
+        "/etc",
+        "a",
+        "rootfs/a",
+        "rootfs/a/b",
+        "/proc/self/root",
+        ".",
+    ];
     prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), name()]
 }
 

@@ -1,0 +1,221 @@
+//! The ports of a node, in memory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::Router;
+use basalt_api::port::{
+    Bootstrap, HostFacts, ImageFacts, ImageFiles, ImageUpload, Images, JoinTicket, LiveState, Membership, Peers,
+    PortError, Telemetry,
+};
+use basalt_api::token;
+use basalt_api::{Origin, PeerCertificate};
+use basalt_model::command::{ClusterCommand, Init, MemberCommand};
+use basalt_model::image::{Format, Image};
+use basalt_model::instance::Kind;
+use basalt_model::secrets::Secrets;
+use basalt_model::{Cluster, Command, Fingerprint, InstanceId, Mac, NetworkName, NodeId, Timestamp};
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tower::ServiceExt;
+
+use crate::world::{LocalCluster, member};
+
+/// Sends requests to the routers of other members, over a real HTTP connection in memory, as that member's listener
+/// would take them.
+#[derive(Debug, Clone, Default)]
+pub struct RouterPeers {
+    routers: Arc<Mutex<BTreeMap<NodeId, Router>>>,
+    me: NodeId,
+}
+
+impl RouterPeers {
+    pub fn of(&self, me: NodeId) -> Self {
+        RouterPeers { me, ..self.clone() }
+    }
+
+    pub fn add(&self, node: NodeId, router: Router) {
+        self.routers.lock().unwrap().insert(node, router);
+    }
+}
+
+#[async_trait]
+impl Peers for RouterPeers {
+    async fn forward(&self, node: NodeId, request: http::Request<Body>) -> Result<http::Response<Body>, PortError> {
+        let gone = || PortError::Unavailable(format!("member {node} cannot be reached"));
+        let router = self.routers.lock().unwrap().get(&node).cloned().ok_or_else(gone)?;
+        let fingerprint = Fingerprint::new(format!("{:064x}", self.me.0)).unwrap();
+        let certificate = Arc::new(PeerCertificate { fingerprint, der: Vec::new() });
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let mut request = request.map(Body::new);
+            let remote = "127.0.0.1:1".parse().unwrap();
+            request.extensions_mut().insert(Origin::Cluster { certificate: certificate.clone(), remote });
+            router.clone().oneshot(request)
+        });
+        tokio::spawn(async move {
+            let http = hyper::server::conn::http1::Builder::new();
+            http.serve_connection(TokioIo::new(there), service).with_upgrades().await
+        });
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(here)).await.map_err(|_| gone())?;
+        tokio::spawn(connection.with_upgrades());
+        let response = sender.send_request(request).await.map_err(|_| gone())?;
+        Ok(response.map(Body::new))
+    }
+}
+
+/// Live states that tests set.
+#[derive(Debug, Default)]
+pub struct FakeTelemetry(pub Mutex<BTreeMap<InstanceId, LiveState>>);
+
+#[async_trait]
+impl Telemetry for FakeTelemetry {
+    async fn live(&self) -> BTreeMap<InstanceId, LiveState> {
+        self.0.lock().unwrap().clone()
+    }
+
+    async fn measure(&self, id: InstanceId) -> Option<LiveState> {
+        self.0.lock().unwrap().get(&id).cloned()
+    }
+
+    fn pool_space(&self) -> BTreeMap<String, (u64, u64)> {
+        [("default".to_owned(), (60, 100))].into_iter().collect()
+    }
+
+    fn load(&self, _node: NodeId) -> Option<basalt_model::port::Load> {
+        Some(basalt_model::port::Load { load1: 0.5, memory_available: 1 << 30, ..Default::default() })
+    }
+
+    async fn leases(&self, _network: &NetworkName) -> Vec<(Mac, IpAddr, String)> {
+        vec![(Mac([0, 0x16, 0x3e, 0, 0, 9]), "10.99.0.9".parse().unwrap(), "c9".into())]
+    }
+}
+
+/// Images as plain files. Whatever is uploaded is an image; its properties say how it came.
+#[derive(Debug)]
+pub struct DiskImages(PathBuf);
+
+impl DiskImages {
+    pub fn new(folder: PathBuf) -> Self {
+        std::fs::create_dir_all(&folder).unwrap();
+        DiskImages(folder)
+    }
+}
+
+struct Upload {
+    folder: PathBuf,
+    name: String,
+    metadata: File,
+    rootfs: Option<File>,
+    size: u64,
+    hashed: Vec<u8>,
+}
+
+#[async_trait]
+impl ImageUpload for Upload {
+    async fn metadata(&mut self, bytes: Bytes) -> Result<(), PortError> {
+        self.size += bytes.len() as u64;
+        self.hashed.extend_from_slice(&bytes);
+        self.metadata.write_all(&bytes).map_err(|e| PortError::Internal(e.to_string()))
+    }
+
+    async fn rootfs(&mut self, bytes: Bytes) -> Result<(), PortError> {
+        self.size += bytes.len() as u64;
+        self.hashed.extend_from_slice(&bytes);
+        let path = self.folder.join(format!("{}.rootfs", self.name));
+        let file = self.rootfs.get_or_insert_with(|| File::create(path).unwrap());
+        file.write_all(&bytes).map_err(|e| PortError::Internal(e.to_string()))
+    }
+
+    async fn finish(self: Box<Self>) -> Result<ImageFacts, PortError> {
+        if self.hashed.starts_with(b"bad") {
+            return Err(PortError::Invalid("metadata.yaml is missing".into()));
+        }
+        let fingerprint = token::sha256(&self.hashed);
+        let to = |suffix: &str| self.folder.join(format!("{fingerprint}{suffix}"));
+        std::fs::rename(self.folder.join(&self.name), to("")).unwrap();
+        if self.rootfs.is_some() {
+            std::fs::rename(self.folder.join(format!("{}.rootfs", self.name)), to(".rootfs")).unwrap();
+        }
+        Ok(ImageFacts {
+            size: self.size,
+            kind: Kind::Container,
+            architecture: "x86_64".into(),
+            format: if self.rootfs.is_some() { Format::Split } else { Format::Unified },
+            properties: [("os".to_owned(), "Debian".to_owned())].into_iter().collect(),
+            created_at: Timestamp(1_000_000),
+            expires_at: Timestamp::NEVER,
+            fingerprint,
+        })
+    }
+}
+
+#[async_trait]
+impl Images for DiskImages {
+    async fn begin(&self) -> Result<Box<dyn ImageUpload>, PortError> {
+        let name = token::random_secret();
+        let metadata = File::create(self.0.join(&name)).map_err(|e| PortError::Internal(e.to_string()))?;
+        let hashed = Vec::new();
+        Ok(Box::new(Upload { folder: self.0.clone(), name, metadata, rootfs: None, size: 0, hashed }))
+    }
+
+    async fn files(&self, image: &Image) -> Result<ImageFiles, PortError> {
+        let rootfs = self.0.join(format!("{}.rootfs", image.fingerprint));
+        Ok(ImageFiles {
+            metadata: self.0.join(image.fingerprint.as_str()),
+            rootfs: (image.format == Format::Split).then_some(rootfs),
+        })
+    }
+}
+
+/// Facts of a host that does not exist.
+#[derive(Debug)]
+pub struct Facts(pub LocalCluster);
+
+#[async_trait]
+impl Membership for Facts {
+    async fn bootstrap(&self, wanted: Bootstrap) -> Result<(), PortError> {
+        let mut first = member(1);
+        first.name = wanted.name;
+        let init = Init {
+            cluster_id: uuid::Uuid::new_v4(),
+            secrets: Secrets::default(),
+            member: first,
+            at: Timestamp(1),
+        };
+        let init = Command::Cluster(ClusterCommand::Init(Box::new(init)));
+        self.0.propose(init).await.map(|_| ()).map_err(|e| PortError::Conflict(e.to_string()))
+    }
+
+    async fn join(&self, ticket: JoinTicket, _wanted: Bootstrap) -> Result<(), PortError> {
+        Err(PortError::Unavailable(format!("nobody answers at {:?}", ticket.addresses)))
+    }
+
+    async fn remove(&self, node: NodeId, force: bool) -> Result<(), PortError> {
+        let remove = Command::Member(MemberCommand::Remove { id: node, force });
+        self.0.propose(remove).await.map(|_| ()).map_err(|e| PortError::Conflict(e.to_string()))
+    }
+
+    fn host(&self) -> HostFacts {
+        HostFacts {
+            kernel: "Linux".into(),
+            kernel_version: "6.1.0".into(),
+            kernel_architecture: "x86_64".into(),
+            os_name: "Debian GNU/Linux".into(),
+            os_version: "12".into(),
+            hostname: "fresh".into(),
+            drivers: [("lxc".to_owned(), "5.0.2".to_owned())].into_iter().collect(),
+            storage_drivers: [("dir".to_owned(), "1".to_owned())].into_iter().collect(),
+            cpus: 4,
+            memory_total: 8 << 30,
+            ..HostFacts::default()
+        }
+    }
+}

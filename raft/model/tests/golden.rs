@@ -1,0 +1,303 @@
+//! The encoding of every command, pinned: what one version wrote into the log, the next must read.
+//!
+//! Each sample is written down as JSON, encoded as named MessagePack (as `basalt-raft` does) and compared with a golden
+//! file per family. A golden file may only grow: `UPDATE_GOLDEN=1` rewrites them, and the diff must show additions only,
+//! unless nothing was released yet.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use basalt_model::Command;
+use basalt_model::command::{
+    ClusterCommand, IdentityCommand, ImageCommand, InstanceCommand, MemberCommand, NetworkCommand, PoolCommand,
+    ProfileCommand, ProjectCommand,
+};
+
+const ID: &str = "0189f7ea-0b5c-7c3e-8f00-000000000001";
+const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// One sample of every command, with every field set.
+fn samples() -> Vec<Command> {
+    let announcement = r#"{"api_address":"10.0.0.1:8443","cluster_address":"10.0.0.1:8444","version":"1","feature_level":1,
+        "architecture":"x86_64","cpus":8,"memory":17179869184,"drivers":{"container":"5.0.2"},"storage_drivers":{"zfs":"2.1"}}"#;
+    let member = format!(
+        r#"{{"id":2,"name":"node2","certificate":"{HASH}","certificate_pem":"PEM","joined_at":1700000000000000,
+        "redeemed":"{HASH}","duty":"Active","health":{{"Offline":{{"since":5}}}},"failure_domain":"rack1","description":"d",
+        "groups":["g"],"config":{{"user.a":"b"}},"announced":{announcement}}}"#
+    );
+    let secrets = r#"{"ca_certificate":"c","ca_key":"k","api_certificate":"a","api_key":"s"}"#;
+    let trust = r#"{"Trust":{"name":"laptop","kind":"client","restricted":true,"projects":["default"]}}"#;
+    let token = |grant: &str| {
+        format!(r#"{{"id":"{ID}","secret_hash":"{HASH}","grant":{grant},"created_at":1,"expires_at":2}}"#)
+    };
+    let certificate = format!(
+        r#"{{"fingerprint":"{HASH}","name":"laptop","kind":"metrics","certificate":"PEM","restricted":false,
+        "projects":["default"],"description":"d"}}"#
+    );
+    let spec = format!(
+        r#"{{"kind":"container","architecture":"x86_64","origin":{{"Image":"{HASH}"}},"description":"d","ephemeral":true,
+        "config":{{"limits.cpu":"2"}},"devices":{{"root":{{"type":"disk","path":"/","pool":"p"}}}},"profiles":["default"]}}"#
+    );
+    let report =
+        r#"{"epoch":3,"generation":2,"phase":"Running","made":true,"request":1,"reason":"r","at":1700000000000001}"#;
+    let run = r#"{"intent":"Running","request":2,"start":1,"stop":{"force":true,"timeout_secs":30}}"#;
+    let instance = format!(
+        r#"{{"id":"{ID}","project":"default","name":"c1","created_at":1,"last_used_at":0,"generation":1,"spec":{spec},
+        "target":{{"Member":"node1"}},"run":{run},"placement":{{"On":{{"node":1,"epoch":3}}}},"report":{report}}}"#
+    );
+    let empty = instance
+        .replace(&format!(r#"{{"Image":"{HASH}"}}"#), r#""Empty""#)
+        .replace(r#"{"Member":"node1"}"#, r#""Any""#)
+        .replace(r#"{"On":{"node":1,"epoch":3}}"#, r#"{"Unplaced":{"refused":null}}"#)
+        .replace(report, "null");
+    let image = format!(
+        r#"{{"fingerprint":"{HASH}","kind":"virtual-machine","architecture":"aarch64","format":"Split","filename":"f",
+        "size":42,"public":true,"properties":{{"os":"Debian"}},"created_at":1,"uploaded_at":2,"expires_at":3,
+        "last_used_at":4,"holders":[1,2]}}"#
+    );
+    let profile = r#"{"project":"default","name":"web","description":"d","config":{"limits.memory":"1GiB"},
+        "devices":{"eth0":{"type":"nic","network":"br0"}},"generation":1}"#;
+    let project = r#"{"name":"p2","description":"d","config":{"user.x":"y"},"created_at":1,"generation":1}"#;
+    let network =
+        r#"{"name":"br0","kind":"bridge","description":"d","config":{"ipv4.address":"10.1.0.1/24"},"generation":1}"#;
+    let pool = r#"{"name":"p","kind":"zfs","description":"d","config":{"size":"5GiB"},"member_config":{"1":{"source":"/dev/x"}},
+        "status":{"1":{"Ready":{"total":9}},"2":{"Failed":{"reason":"r"}}},"generation":1}"#;
+    let texts = [
+        format!(r#"{{"Cluster":{{"Init":{{"cluster_id":"{ID}","secrets":{secrets},"member":{member},"at":7}}}}}}"#),
+        r#"{"Cluster":{"SetConfig":{"set":{"cluster.max_voters":"5","user.a":null},"expect":4}}}"#.into(),
+        r#"{"Cluster":{"RaiseFeatureLevel":{"level":2}}}"#.into(),
+        format!(r#"{{"Member":{{"Join":{{"token":"{ID}","secret_hash":"{HASH}","member":{member},"at":7}}}}}}"#),
+        format!(r#"{{"Member":{{"Announce":{{"id":1,"announcement":{announcement}}}}}}}"#),
+        r#"{"Member":{"Update":{"id":1,"failure_domain":"f","description":"d","groups":["g"],"config":{"user.a":"b"}}}}"#.into(),
+        r#"{"Member":{"Rename":{"id":1,"name":"node9"}}}"#.into(),
+        r#"{"Member":{"SetDuty":{"id":1,"duty":"Evacuated"}}}"#.into(),
+        r#"{"Member":{"SetHealth":{"id":1,"health":"Online"}}}"#.into(),
+        r#"{"Member":{"Remove":{"id":1,"force":true}}}"#.into(),
+        r#"{"Member":{"AddGroup":{"name":"g","description":"d"}}}"#.into(),
+        r#"{"Member":{"UpdateGroup":{"name":"g","description":"d","members":["node1"]}}}"#.into(),
+        r#"{"Member":{"RenameGroup":{"name":"g","to":"h"}}}"#.into(),
+        r#"{"Member":{"RemoveGroup":"g"}}"#.into(),
+        format!(r#"{{"Identity":{{"AddToken":{}}}}}"#, token(r#"{"Join":"node2"}"#)),
+        format!(r#"{{"Identity":{{"AddToken":{}}}}}"#, token(trust)),
+        format!(r#"{{"Identity":{{"RevokeToken":"{ID}"}}}}"#),
+        format!(r#"{{"Identity":{{"RedeemTrust":{{"token":"{ID}","secret_hash":"{HASH}","certificate":{certificate},"at":7}}}}}}"#),
+        format!(r#"{{"Identity":{{"AddCertificate":{certificate}}}}}"#),
+        format!(r#"{{"Identity":{{"UpdateCertificate":{certificate}}}}}"#),
+        format!(r#"{{"Identity":{{"RemoveCertificate":"{HASH}"}}}}"#),
+        r#"{"Identity":{"DropExpired":{"at":7}}}"#.into(),
+        format!(r#"{{"Instance":{{"Create":{instance}}}}}"#),
+        format!(r#"{{"Instance":{{"Create":{empty}}}}}"#),
+        format!(r#"{{"Instance":{{"Place":{{"id":"{ID}","node":1,"epoch":3}}}}}}"#),
+        format!(r#"{{"Instance":{{"RefusePlacement":{{"id":"{ID}","reason":"r"}}}}}}"#),
+        format!(r#"{{"Instance":{{"UpdateSpec":{{"id":"{ID}","expect":2,"spec":{spec}}}}}}}"#),
+        format!(r#"{{"Instance":{{"Rename":{{"id":"{ID}","name":"c2"}}}}}}"#),
+        format!(
+            r#"{{"Instance":{{"SetRun":{{"id":"{ID}","intent":"Frozen","restart":true,
+            "stop":{{"force":false,"timeout_secs":null}},"at":7}}}}}}"#
+        ),
+        format!(r#"{{"Instance":{{"Report":{{"id":"{ID}","report":{report}}}}}}}"#),
+        format!(r#"{{"Instance":{{"Forget":{{"id":"{ID}","epoch":3}}}}}}"#),
+        format!(
+            r#"{{"Instance":{{"SetVolatile":{{"id":"{ID}","epoch":3,"set":{{"volatile.eth0.hwaddr":"x","volatile.a":null}}}}}}}}"#
+        ),
+        format!(r#"{{"Image":{{"Add":{image}}}}}"#),
+        format!(r#"{{"Image":{{"Update":{{"fingerprint":"{HASH}","public":true,"expires_at":9,"properties":{{"os":"x"}}}}}}}}"#),
+        format!(r#"{{"Image":{{"Remove":"{HASH}"}}}}"#),
+        format!(r#"{{"Image":{{"AddHolder":{{"fingerprint":"{HASH}","node":2}}}}}}"#),
+        format!(r#"{{"Image":{{"DropHolder":{{"fingerprint":"{HASH}","node":2}}}}}}"#),
+        format!(r#"{{"Image":{{"SetAlias":{{"alias":{{"name":"a","target":"{HASH}","description":"d"}},"replace":true}}}}}}"#),
+        r#"{"Image":{"RemoveAlias":"a"}}"#.into(),
+        r#"{"Image":{"RenameAlias":{"name":"a","to":"b"}}}"#.into(),
+        format!(r#"{{"Profile":{{"Add":{profile}}}}}"#),
+        r#"{"Profile":{"Update":{"project":"default","name":"web","expect":1,"description":"d","config":{},"devices":{}}}}"#.into(),
+        r#"{"Profile":{"Rename":{"project":"default","name":"web","to":"www"}}}"#.into(),
+        r#"{"Profile":{"Remove":{"project":"default","name":"web"}}}"#.into(),
+        format!(r#"{{"Project":{{"Add":{project}}}}}"#),
+        r#"{"Project":{"Update":{"name":"p2","expect":null,"description":"d","config":{}}}}"#.into(),
+        r#"{"Project":{"Rename":{"name":"p2","to":"p3"}}}"#.into(),
+        r#"{"Project":{"Remove":"p2"}}"#.into(),
+        format!(r#"{{"Network":{{"Add":{network}}}}}"#),
+        r#"{"Network":{"Update":{"name":"br0","expect":1,"description":"d","config":{"ipv4.nat":"true"}}}}"#.into(),
+        r#"{"Network":{"Rename":{"name":"br0","to":"br1"}}}"#.into(),
+        r#"{"Network":{"Remove":"br0"}}"#.into(),
+        format!(r#"{{"Pool":{{"Add":{pool}}}}}"#),
+        r#"{"Pool":{"Update":{"name":"p","expect":1,"description":"d","config":{"size":"6GiB"}}}}"#.into(),
+        r#"{"Pool":{"SetMemberConfig":{"name":"p","node":1,"config":{"source":"/dev/y"}}}}"#.into(),
+        r#"{"Pool":{"Status":{"name":"p","node":1,"status":{"Ready":{"total":9}}}}}"#.into(),
+        r#"{"Pool":{"Remove":"p"}}"#.into(),
+    ];
+    texts.iter().map(|text| serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))).collect()
+}
+
+/// Family and variant. No wildcard: a new variant does not compile here until it has its name, and fails until it has a
+/// sample.
+fn label(command: &Command) -> (&'static str, &'static str) {
+    use Command as C;
+    match command {
+        C::Cluster(c) => (
+            "cluster",
+            match c {
+                ClusterCommand::Init(_) => "Init",
+                ClusterCommand::SetConfig { .. } => "SetConfig",
+                ClusterCommand::RaiseFeatureLevel { .. } => "RaiseFeatureLevel",
+            },
+        ),
+        C::Member(c) => (
+            "member",
+            match c {
+                MemberCommand::Join { .. } => "Join",
+                MemberCommand::Announce { .. } => "Announce",
+                MemberCommand::Update { .. } => "Update",
+                MemberCommand::Rename { .. } => "Rename",
+                MemberCommand::SetDuty { .. } => "SetDuty",
+                MemberCommand::SetHealth { .. } => "SetHealth",
+                MemberCommand::Remove { .. } => "Remove",
+                MemberCommand::AddGroup(_) => "AddGroup",
+                MemberCommand::UpdateGroup { .. } => "UpdateGroup",
+                MemberCommand::RenameGroup { .. } => "RenameGroup",
+                MemberCommand::RemoveGroup(_) => "RemoveGroup",
+            },
+        ),
+        C::Identity(c) => (
+            "identity",
+            match c {
+                IdentityCommand::AddToken(_) => "AddToken",
+                IdentityCommand::RevokeToken(_) => "RevokeToken",
+                IdentityCommand::RedeemTrust { .. } => "RedeemTrust",
+                IdentityCommand::AddCertificate(_) => "AddCertificate",
+                IdentityCommand::UpdateCertificate(_) => "UpdateCertificate",
+                IdentityCommand::RemoveCertificate(_) => "RemoveCertificate",
+                IdentityCommand::DropExpired { .. } => "DropExpired",
+            },
+        ),
+        C::Instance(c) => (
+            "instance",
+            match c {
+                InstanceCommand::Create(_) => "Create",
+                InstanceCommand::Place { .. } => "Place",
+                InstanceCommand::RefusePlacement { .. } => "RefusePlacement",
+                InstanceCommand::UpdateSpec { .. } => "UpdateSpec",
+                InstanceCommand::Rename { .. } => "Rename",
+                InstanceCommand::SetRun { .. } => "SetRun",
+                InstanceCommand::Report { .. } => "Report",
+                InstanceCommand::Forget { .. } => "Forget",
+                InstanceCommand::SetVolatile { .. } => "SetVolatile",
+            },
+        ),
+        C::Image(c) => (
+            "image",
+            match c {
+                ImageCommand::Add(_) => "Add",
+                ImageCommand::Update { .. } => "Update",
+                ImageCommand::Remove(_) => "Remove",
+                ImageCommand::AddHolder { .. } => "AddHolder",
+                ImageCommand::DropHolder { .. } => "DropHolder",
+                ImageCommand::SetAlias { .. } => "SetAlias",
+                ImageCommand::RemoveAlias(_) => "RemoveAlias",
+                ImageCommand::RenameAlias { .. } => "RenameAlias",
+            },
+        ),
+        C::Profile(c) => (
+            "profile",
+            match c {
+                ProfileCommand::Add(_) => "Add",
+                ProfileCommand::Update { .. } => "Update",
+                ProfileCommand::Rename { .. } => "Rename",
+                ProfileCommand::Remove { .. } => "Remove",
+            },
+        ),
+        C::Project(c) => (
+            "project",
+            match c {
+                ProjectCommand::Add(_) => "Add",
+                ProjectCommand::Update { .. } => "Update",
+                ProjectCommand::Rename { .. } => "Rename",
+                ProjectCommand::Remove(_) => "Remove",
+            },
+        ),
+        C::Network(c) => (
+            "network",
+            match c {
+                NetworkCommand::Add(_) => "Add",
+                NetworkCommand::Update { .. } => "Update",
+                NetworkCommand::Rename { .. } => "Rename",
+                NetworkCommand::Remove(_) => "Remove",
+            },
+        ),
+        C::Pool(c) => (
+            "pool",
+            match c {
+                PoolCommand::Add(_) => "Add",
+                PoolCommand::Update { .. } => "Update",
+                PoolCommand::SetMemberConfig { .. } => "SetMemberConfig",
+                PoolCommand::Status { .. } => "Status",
+                PoolCommand::Remove(_) => "Remove",
+            },
+        ),
+    }
+}
+
+/// How many variants there are, by family: one more here with each new one.
+const VARIANTS: [(&str, usize); 9] = [
+    ("cluster", 3),
+    ("member", 11),
+    ("identity", 7),
+    ("instance", 9),
+    ("image", 8),
+    ("profile", 4),
+    ("project", 4),
+    ("network", 4),
+    ("pool", 5),
+];
+
+fn file(family: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{family}.txt"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn every_variant_has_a_sample() {
+    let labels: BTreeSet<_> = samples().iter().map(label).collect();
+    for (family, count) in VARIANTS {
+        assert_eq!(labels.iter().filter(|(f, _)| *f == family).count(), count, "{family}");
+    }
+}
+
+#[test]
+fn encodings_are_what_they_were() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    for (family, _) in VARIANTS {
+        let samples: Vec<Command> = samples().into_iter().filter(|c| label(c).0 == family).collect();
+        let lines: Vec<String> = samples
+            .iter()
+            .map(|sample| format!("{} {}", label(sample).1, hex(&rmp_serde::to_vec_named(sample).unwrap())))
+            .collect();
+        let path = file(family);
+        if update {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let golden: Vec<&str> = golden.lines().collect();
+        assert_eq!(golden.len(), lines.len(), "{family}: run with UPDATE_GOLDEN=1 and look at the difference");
+        for ((golden, line), sample) in golden.iter().zip(&lines).zip(&samples) {
+            assert_eq!(
+                golden, line,
+                "{family}: the encoding changed; UPDATE_GOLDEN=1 only if nobody has written it yet"
+            );
+            let bytes = unhex(golden.split_once(' ').unwrap().1);
+            assert_eq!(&rmp_serde::from_slice::<Command>(&bytes).unwrap(), sample);
+        }
+    }
+}

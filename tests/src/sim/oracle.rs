@@ -1,0 +1,241 @@
+//! What must hold: after every entry, after every step, at certain effects, and at rest.
+
+use std::collections::BTreeMap;
+
+use basalt_driver::State;
+use basalt_model::command::{InstanceCommand, MemberCommand};
+use basalt_model::instance::{Instance, Intent, Phase, Placement};
+use basalt_model::{ClusterState, Command, Epoch, Fingerprint, InstanceId, NodeId, Rejected, invariant};
+use basalt_node::agent::plan::Desired;
+
+use super::agent;
+use super::node::Life;
+use super::world::World;
+
+/// After each entry of the log.
+pub(super) fn after_commit(world: &mut World, command: &Command, verdict: &Result<(), Rejected>) -> Result<(), String> {
+    let [.., before, after] = world.log.history.as_slice() else { return Ok(()) };
+    let broken = invariant::check(after);
+    if !broken.is_empty() {
+        return Err(format!("after {command:?}: {}", broken.join("; ")));
+    }
+    if verdict.is_err() && before != after {
+        return Err(format!("refused, but changed: {command:?}"));
+    }
+    if let (Command::Instance(InstanceCommand::Create(instance)), Err(why)) = (command, verdict)
+        && before.instances.contains_key(&instance.id)
+    {
+        return Err(format!("a creation that was asked for again was refused: {why}"));
+    }
+    for (id, old) in before.instances.iter() {
+        match after.instances.get(id) {
+            Some(new) => kept(old, new)?,
+            None => vanished(world, old, command)?,
+        }
+    }
+    promises(world, after)?;
+    let homes: Vec<_> =
+        after.instances.values().filter_map(|i| i.placement.home().map(|(node, epoch)| (i.id, node, epoch))).collect();
+    let gone: Vec<InstanceId> =
+        before.instances.keys().filter(|id| !after.instances.contains_key(*id)).copied().collect();
+    if let Command::Instance(InstanceCommand::SetRun { id, intent: Intent::Running, restart, .. }) = command
+        && let Some(old) = before.instances.get(id)
+        && let Some(new) = after.instances.get(id)
+        && (*restart || matches!(old.phase(), Some(Phase::Failed)))
+    {
+        world.restarts.insert((*id, new.run.start));
+    }
+    world.homes.extend(homes);
+    for id in gone {
+        world.ran.remove(&id);
+    }
+    Ok(())
+}
+
+/// An instance that was there before and after an entry.
+fn kept(old: &Instance, new: &Instance) -> Result<(), String> {
+    let name = &old.name;
+    if let Some((node, epoch)) = old.placement.home() {
+        match new.placement.home() {
+            None => return Err(format!("instance {name} has lost its home")),
+            Some(home) if home != (node, epoch) && home.1 <= epoch => {
+                return Err(format!("instance {name} has moved without a new epoch"));
+            }
+            Some(_) => {}
+        }
+        if let Some(held) = old.current_report()
+            && new.current_report().is_none_or(|now| now.request < held.request)
+        {
+            return Err(format!("instance {name} has lost what was reported of it"));
+        }
+    }
+    let volatile = |i: &Instance| i.spec.config.get("volatile.stray").cloned();
+    if volatile(old) != volatile(new) {
+        return Err(format!("instance {name} was changed under an epoch that is not its own"));
+    }
+    Ok(())
+}
+
+/// An instance that an entry has removed: nothing of it may be left where it lived.
+fn vanished(world: &World, old: &Instance, command: &Command) -> Result<(), String> {
+    let Some((home, _)) = old.placement.home() else { return Ok(()) };
+    match command {
+        Command::Member(MemberCommand::Remove { id, force: true }) if *id == home => Ok(()),
+        Command::Instance(InstanceCommand::Forget { .. }) if world.nodes[&home].host.holds(old.id) => {
+            Err(format!("instance {} is forgotten, but there is something of it on {home}", old.name))
+        }
+        Command::Instance(InstanceCommand::Forget { .. }) => Ok(()),
+        other => Err(format!("instance {} has vanished by {other:?}", old.name)),
+    }
+}
+
+/// What was acknowledged to users.
+fn promises(world: &World, state: &ClusterState) -> Result<(), String> {
+    for (id, known) in world.client.known.iter().filter(|(_, k)| k.promised && !k.gone) {
+        let Some(instance) = state.instances.get(id) else {
+            // The operator has given up the machine that held it, with everything on it.
+            let lost = |(i, node, _): &&(InstanceId, NodeId, Epoch)| i == id && !state.members.contains_key(node);
+            match world.homes.iter().any(|home| lost(&home)) {
+                true => continue,
+                false => return Err(format!("instance {id} was promised and is not there")),
+            }
+        };
+        let marker = instance.spec.config.get("user.marker").and_then(|m| m.parse().ok()).unwrap_or(0);
+        if marker < known.marker {
+            return Err(format!("edit {} of instance {} was acknowledged and is lost", known.marker, instance.name));
+        }
+    }
+    // An image goes with the member that alone held it.
+    let lost = |(image, holder): &(&Fingerprint, &NodeId)| {
+        !state.images.contains_key(*image) && state.members.contains_key(*holder)
+    };
+    match world.client.images.iter().find(lost) {
+        Some((image, _)) => Err(format!("image {image} was acknowledged and is lost")),
+        None => Ok(()),
+    }
+}
+
+/// After each step: what runs, runs once and at home.
+pub(super) fn after_step(world: &World) -> Result<(), String> {
+    let mut running: BTreeMap<InstanceId, NodeId> = BTreeMap::new();
+    for node in world.nodes.values().filter(|n| n.life != Life::Gone) {
+        for guest in node.host.guests.values().filter(|g| g.state != State::Stopped) {
+            if world.planted.contains(&(guest.id, node.id)) && guest.epoch == Epoch(0) {
+                continue;
+            }
+            if let Some(other) = running.insert(guest.id, node.id) {
+                return Err(format!("instance {} runs on {other} and on {}", guest.id, node.id));
+            }
+            if !world.homes.contains(&(guest.id, node.id, guest.epoch)) {
+                return Err(format!("{} runs on {} under epoch {}: never its home", guest.id, node.id, guest.epoch));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// At the start of a guest.
+pub(super) fn may_start(world: &World, at: NodeId, wanted: &Desired) -> Result<(), String> {
+    let id = wanted.id;
+    let Some(instance) = world.log.head().instances.get(&id) else {
+        return Err(format!("{at} starts {id}, which is deleted and forgotten"));
+    };
+    if instance.placement.home() != Some((at, wanted.epoch)) {
+        return Err(format!("{at} starts {id}, whose home is {:?}", instance.placement));
+    }
+    let stopped = instance.run.intent == Intent::Stopped && instance.settled();
+    match stopped && wanted.autostart != Some(true) {
+        true => Err(format!("{at} starts {}, which the user has stopped", instance.name)),
+        false => Ok(()),
+    }
+}
+
+/// At the stop of a guest that is to run: only a restart replaces a running guest.
+pub(super) fn may_stop(world: &World, at: NodeId, wanted: &Desired) -> Result<(), String> {
+    let Some(guest) = world.nodes[&at].host.guests.get(&wanted.id).filter(|g| g.state == State::Running) else {
+        return Ok(());
+    };
+    let (from, to) = (guest.start + 1, wanted.run.start);
+    let asked = world.restarts.range((wanted.id, from)..=(wanted.id, to.max(from))).next().is_some();
+    match wanted.run.intent == Intent::Running && !asked && wanted.autostart != Some(true) {
+        true => Err(format!("{at} replaces the running guest of {}, which nobody asked for", wanted.id)),
+        false => Ok(()),
+    }
+}
+
+/// At the making of a volume.
+pub(super) fn may_make_volume(world: &World, at: NodeId, id: InstanceId) -> Result<(), String> {
+    match world.ran.contains(&id) && !world.nodes[&at].host.volumes.contains_key(&id) {
+        true => Err(format!("{at} makes the volume of {id} anew: its data would be lost in silence")),
+        false => Ok(()),
+    }
+}
+
+/// When the faults have stopped and everything is done.
+pub(super) fn at_rest(world: &World) -> Result<(), String> {
+    after_step(world)?;
+    let head = world.log.head();
+    for instance in head.instances.values() {
+        at_rest_instance(world, instance)?;
+    }
+    for node in world.nodes.values().filter(|n| n.up()) {
+        if node.replica.state != *head {
+            return Err(format!("replica {} differs at rest", node.id));
+        }
+        let stray = |id: &InstanceId| {
+            let home = head.instances.get(id).and_then(|i| i.placement.home());
+            home.is_none_or(|(home, _)| home != node.id)
+        };
+        if let Some(orphan) = node.host.ids().find(stray) {
+            return Err(format!("orphaned on {}: {orphan}", node.id));
+        }
+    }
+    Ok(())
+}
+
+fn at_rest_instance(world: &World, instance: &Instance) -> Result<(), String> {
+    let name = &instance.name;
+    let Placement::On { node, epoch } = instance.placement else {
+        return Err(format!("instance {name} has no home at rest"));
+    };
+    let Some(report) = instance.current_report().filter(|_| instance.settled()) else {
+        return Err(format!("instance {name} is not settled at rest"));
+    };
+    let guest = world.nodes[&node].host.guests.get(&instance.id);
+    if let Some(guest) = guest.filter(|g| g.epoch != epoch) {
+        return Err(format!("the guest of {name} is of epoch {}, not {epoch}", guest.epoch));
+    }
+    let state = guest.map_or(State::Stopped, |g| g.state);
+    let agrees = match report.phase {
+        Phase::Stopped | Phase::Failed => state == State::Stopped,
+        Phase::Running => state == State::Running,
+        Phase::Frozen => state == State::Frozen,
+    };
+    if !agrees {
+        return Err(format!("instance {name} is reported {:?} and is {state:?}", report.phase));
+    }
+    let volume = world.nodes[&node].host.volumes.get(&instance.id);
+    if report.made && volume.is_none_or(|v| !v.complete || v.epoch != epoch) {
+        return Err(format!("instance {name} is reported as made and its volume is {volume:?}"));
+    }
+    Ok(())
+}
+
+/// Why all is not at rest yet, if it is not.
+pub(super) fn unrest(world: &World) -> Option<String> {
+    let head = world.log.head();
+    if !world.log.proposals.is_empty() || !world.log.late.is_empty() || !world.client.idle() {
+        return Some("something is under way".into());
+    }
+    if let Some(node) = world.nodes.values().find(|n| n.up() && n.replica.applied < world.log.entries.len()) {
+        return Some(format!("replica {} lags", node.id));
+    }
+    if let Some(node) = world.nodes.values().find(|n| n.up() && !agent::idle(n)) {
+        return Some(format!("the agent of {} has work to do: {:?}", node.id, node.tasks));
+    }
+    if let Some(member) = head.members.values().find(|m| !world.nodes[&m.id].up()) {
+        return Some(format!("member {} is not there", member.name));
+    }
+    let waiting = |i: &&Instance| i.placement.home().is_none() || i.run.intent == Intent::Deleted;
+    head.instances.values().find(waiting).map(|i| format!("instance {} waits: {:?} {:?}", i.name, i.placement, i.run))
+}
