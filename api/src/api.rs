@@ -10,6 +10,7 @@ use crate::event::EventHub;
 use crate::event::relay::Relay;
 use crate::metrics::ApiMetrics;
 use crate::operation::Operations;
+use crate::port::files::Files;
 use crate::port::{Guests, Images, Membership, Peers, Telemetry};
 use crate::stream::console::Consoles;
 use crate::stream::exec::Recordings;
@@ -19,6 +20,7 @@ use crate::task::Tasks;
 pub struct Context {
     pub cluster: Arc<dyn Cluster>,
     pub guests: Arc<dyn Guests>,
+    pub files: Arc<dyn Files>,
     pub peers: Arc<dyn Peers>,
     pub telemetry: Arc<dyn Telemetry>,
     pub images: Arc<dyn Images>,

@@ -20,6 +20,8 @@ use crate::error::Error;
 pub(crate) const MAX_JSON: usize = 1 << 20;
 /// How long a JSON body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// What reaches into a guest changes nothing of the cluster: it works without a quorum.
+const IN_GUEST: [&str; 4] = ["/exec", "/console", "/files", "/sftp"];
 /// How long a quorum may take to confirm the state.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a command may take before its outcome counts as unknown.
@@ -63,7 +65,7 @@ impl FromRequestParts<Arc<Api>> for Call {
 /// The state to answer from: what decides about a change must be up to date, all else is answered from here.
 async fn view_for(api: &Api, method: &Method, path: &str) -> Result<StateView, Error> {
     let local = api.view();
-    let about_this_member = path.starts_with("/1.0/operations/") || path.ends_with("/exec") || path.ends_with("/console");
+    let about_this_member = path.starts_with("/1.0/operations/") || IN_GUEST.iter().any(|end| path.ends_with(end));
     if matches!(*method, Method::GET | Method::HEAD) || about_this_member || !local.initialised() {
         return Ok(local);
     }

@@ -195,6 +195,10 @@ impl Handle {
 
     /// Sets a key of the metadata.
     pub(crate) fn metadata(&self, key: &str, value: Value) {
+        let same = self.entry.state.borrow().metadata.as_ref().is_some_and(|m| m.get(key) == Some(&value));
+        if same {
+            return;
+        }
         self.change(|op| {
             op.metadata.get_or_insert_default().insert(key.to_owned(), value);
         });

@@ -20,7 +20,7 @@ use crate::api::Api;
 use crate::auth::{self, Identity, Origin};
 use crate::error::Error;
 use crate::routes::{
-    certificate, cluster, events, exec, group, image, image_alias, image_export, image_upload, instance, instance_create, instance_state, logs,
+    certificate, cluster, events, exec, files, group, image, image_alias, image_export, image_upload, instance, instance_create, instance_state, logs,
     member, metrics, network, network_state, operation, pool, profile, project, resources, server, volume, warning,
 };
 
@@ -67,6 +67,8 @@ fn instances(root: &str) -> Router<Arc<Api>> {
         .route(&path("/{name}/state"), get(instance_state::get).put(instance_state::put))
         .route(&path("/{name}/exec"), post(exec::exec))
         .route(&path("/{name}/console"), get(exec::console_log).post(exec::console))
+        .route(&path("/{name}/files"), get(files::get).post(files::post).delete(files::delete))
+        .route(&path("/{name}/sftp"), get(files::sftp))
         .route(&path("/{name}/snapshots"), get(instance::snapshots))
         .route(&path("/{name}/backups"), get(instance::snapshots))
         .route(&path("/{name}/logs"), get(logs::list))

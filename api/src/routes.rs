@@ -4,6 +4,7 @@ pub(crate) mod certificate;
 pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod group;
 pub(crate) mod image;
 pub(crate) mod image_alias;

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use basalt_driver::InstanceDriver;
 use basalt_model::instance::Kind;
 use basalt_model::{Cluster, InstanceId, NodeId, StateView};
-use basalt_runtime::{OnExit, Supervisor};
+use basalt_runtime::{Backoff, OnExit, Supervisor};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use images::{Fetch, ImageShelf};
@@ -101,7 +101,7 @@ impl Agent {
             self.pump(driver, wakes.clone());
         }
         let shutdown = self.parts.supervisor.shutdown().clone();
-        let mut view = self.parts.cluster.view();
+        let Some(mut view) = self.catch_up().await else { return };
         self.host_pass(&view).await;
         let turns = boot::hold(&self, &view).await;
         self.parts.supervisor.spawn("start after boot", OnExit::Log, boot::take(Arc::clone(&self), turns));
@@ -128,6 +128,23 @@ impl Agent {
                     self.host_pass(&view).await;
                     self.full_pass(&view).await;
                 }
+            }
+        }
+    }
+
+    /// A state that is no older than what this agent did in its last life: acting on an older one would start what was
+    /// stopped since, or make what was deleted. `None` at shutdown.
+    async fn catch_up(&self) -> Option<StateView> {
+        let shutdown = self.parts.supervisor.shutdown();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            match self.parts.cluster.linearizable().await {
+                Ok(view) => return Some(view),
+                Err(error) => tracing::warn!(%error, "waiting for a quorum before touching any guest"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(backoff.next_delay()) => {}
             }
         }
     }

@@ -9,7 +9,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const DEFAULT_CONFIG: &str = "/etc/basalt/basaltd.toml";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
+    match start() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes is for the operator; a backtrace is not.
+            eprintln!("basaltd: {}", error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": "));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let config = Config::try_from(flags.over(file(&flags)?))?;
     if flags.check_config {

@@ -20,6 +20,7 @@ use crate::agent::{ImageShelf, Networks, Pools, Samples};
 use crate::config::Config;
 use crate::controller::health::Heartbeats;
 use crate::fact::Clock;
+use crate::port::files::NodeFiles;
 use crate::port::guests::NodeGuests;
 use crate::port::images::NodeImages;
 use crate::port::membership::NodeMembership;
@@ -136,6 +137,11 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
     let api = Api::new(Context {
         cluster: cluster.clone(),
         guests: Arc::new(NodeGuests { cluster: cluster.clone(), drivers: engine.drivers.clone() }),
+        files: Arc::new(NodeFiles {
+            cluster: cluster.clone(),
+            drivers: engine.drivers.clone(),
+            pools: pools.clone(),
+        }),
         peers: peers.clone(),
         telemetry: telemetry.clone(),
         images: Arc::new(NodeImages { cluster: cluster.clone(), shelf: shelf.clone() }),

@@ -26,6 +26,9 @@ pub struct Leadership {
 /// A disk that stays full must not make leadership travel in circles.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(10);
 
+/// How often the connections between followers are looked at.
+const WARM_EVERY: Duration = Duration::from_secs(5);
+
 /// The leader's work; it runs on every member and rests while it does not lead.
 #[derive(Debug, Clone)]
 pub(crate) struct Duties {
@@ -41,8 +44,12 @@ impl Duties {
     pub(crate) async fn run(self) -> Result<(), BoxError> {
         let mut leadership = self.cluster.leadership();
         let mut views = self.cluster.watch();
-        let mut handed_over = None;
+        let (mut handed_over, mut warmed) = (None, None::<Instant>);
         loop {
+            if warmed.is_none_or(|at| at.elapsed() > WARM_EVERY) {
+                warmed = Some(Instant::now());
+                self.core.warm().await;
+            }
             if leadership.borrow_and_update().mine {
                 let view = views.borrow_and_update().clone();
                 // Errors are told where they happen; the next round looks at what is then.

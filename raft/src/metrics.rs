@@ -60,3 +60,34 @@ impl Metrics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alerts are written against these.
+    #[test]
+    fn names_are_what_they_were() {
+        let registry = Registry::new();
+        Metrics::register(&registry).unwrap();
+        let names: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let golden = [
+            "basalt_raft_applied_index",
+            "basalt_raft_commit_seconds",
+            "basalt_raft_fsync_seconds",
+            "basalt_raft_is_leader",
+            "basalt_raft_last_log_index",
+            "basalt_raft_leader",
+            "basalt_raft_leader_changes_total",
+            "basalt_raft_learners",
+            "basalt_raft_log_entries",
+            "basalt_raft_proposals_failed_total",
+            "basalt_raft_snapshot_failures_total",
+            "basalt_raft_snapshots_total",
+            "basalt_raft_term",
+            "basalt_raft_voters",
+        ];
+        assert_eq!(names, golden);
+        assert!(Metrics::register(&registry).is_err(), "one member, one registry");
+    }
+}

@@ -16,7 +16,7 @@ use basalt_model::Fingerprint;
 pub struct PeerCertificate(pub Fingerprint);
 
 /// Generated from `proto/raft.proto`.
-#[allow(unreachable_pub, missing_debug_implementations, unused_qualifications, clippy::all)]
+#[allow(unreachable_pub, missing_debug_implementations, unused_qualifications, clippy::all, clippy::too_many_lines)]
 pub(crate) mod proto {
     tonic::include_proto!("basalt.raft.v1");
 }

@@ -1,5 +1,5 @@
 //! Members of one group in one process: real logs, real TLS on loopback.
-#![allow(clippy::disallowed_methods, unreachable_pub)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, unreachable_pub)]
 
 #[path = "group/harness.rs"]
 mod harness;

@@ -1,5 +1,5 @@
 //! Members as processes of their own: killed, frozen, measured. Each child is this program again, running `member`.
-#![allow(clippy::disallowed_methods, unreachable_pub, dead_code)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, unreachable_pub, dead_code)]
 
 #[path = "group/harness.rs"]
 mod harness;
@@ -33,7 +33,7 @@ impl Process {
             .env("BASALT_TEST_DIR", dir.path())
             .env("BASALT_TEST_ADDRESS", address.to_string())
             .env("BASALT_TEST_CONTROL", control.to_string())
-            .stdout(Stdio::null())
+            .stdout(output())
             .spawn()
             .unwrap();
         Process { dir, address, control, child }
@@ -245,6 +245,17 @@ async fn puts() {
         for clients in [1, 16] {
             let question = format!("bench {who} {clients}");
             println!("{who}, {}", processes[at].ask(&question, Duration::from_secs(30)).await.unwrap());
+        }
+    }
+}
+
+/// What children say goes to a file of their own in the folder that `BASALT_TEST_OUTPUT` names, if any.
+fn output() -> Stdio {
+    match std::env::var_os("BASALT_TEST_OUTPUT") {
+        None => Stdio::null(),
+        Some(dir) => {
+            let name = format!("child-{:x}", rand::random::<u32>());
+            std::fs::File::create(std::path::Path::new(&dir).join(name)).unwrap().into()
         }
     }
 }

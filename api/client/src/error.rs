@@ -81,14 +81,13 @@ impl Error {
         match self {
             Self::Connect { target, source } => Some(connect_hint(target, source)),
             Self::Api { code: 403, text } if text.contains("not authorized") => Some(
-                "this client's certificate is not trusted there: run `basalt config trust add NAME` on a member, then \
+                "this client's certificate is not trusted there: run `basalt trust token NAME` on a member, then \
                  `basalt remote add NAME TOKEN` here"
                     .to_owned(),
             ),
             Self::Api { code: 412, .. } => Some("somebody else changed it meanwhile: look again and repeat".to_owned()),
-            Self::Api { code: 503, text } if text.contains("not initialised") => {
-                Some("run `basalt init` on that machine first".to_owned())
-            }
+            // It says itself what to do.
+            Self::Api { code: 503, text } if text.contains("not initialised") => None,
             Self::Api { code: 503, .. } => {
                 Some("the cluster may be choosing a leader: try again, or look at `basalt cluster list`".to_owned())
             }

@@ -126,6 +126,7 @@ pub struct Put {
     pub stateful: Option<bool>,
     pub description: Option<String>,
     /// Name of a snapshot to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<String>,
 }
 

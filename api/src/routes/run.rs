@@ -59,6 +59,7 @@ pub(super) fn lost_home(view: &StateView, instance: &Instance) -> Option<Error> 
 
 /// Waits until a new instance exists, and runs if it is to; undoes it when that fails.
 pub(super) async fn created(api: &Api, id: InstanceId, handle: &Handle) -> Result<(), Error> {
+    handle.progress(PROGRESS, "Looking for a member");
     let outcome = until(api, |view| {
         let Some(instance) = view.instances.get(&id) else {
             return Some(Err(Error::Refused("the instance was deleted meanwhile".into())));
@@ -76,6 +77,9 @@ pub(super) async fn created(api: &Api, id: InstanceId, handle: &Handle) -> Resul
     }
 }
 
+/// Where clients look for how far a creation is.
+const PROGRESS: &str = "create_instance_progress";
+
 /// How far a creation came.
 enum Made {
     Whole,
@@ -84,7 +88,6 @@ enum Made {
 }
 
 fn creation(view: &StateView, instance: &Instance, handle: &Handle) -> Option<Result<Made, Error>> {
-    const PROGRESS: &str = "create_instance_progress";
     if let Placement::Unplaced { refused } = &instance.placement {
         return match refused {
             Some(why) => Some(Err(Error::Refused(why.clone()))),

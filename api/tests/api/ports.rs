@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::Router;
+use basalt_api::port::files::{
+    FileAttributes, FileEntry, FileError, FileKind, Files, OpenDir, OpenFile, OpenOptions, SetAttributes,
+};
 use basalt_api::port::{
     Bootstrap, HostFacts, ImageFacts, ImageFiles, ImageUpload, Images, JoinTicket, LiveState, Membership, Peers,
     PortError, Telemetry,
@@ -217,5 +220,58 @@ impl Membership for Facts {
             memory_total: 8 << 30,
             ..HostFacts::default()
         }
+    }
+}
+
+/// Guests without any files but an empty root: the file routes have tests of their own beside them.
+#[derive(Debug)]
+pub struct NoFiles;
+
+#[async_trait]
+impl Files for NoFiles {
+    async fn stat(&self, _: InstanceId, path: &Path, _: bool) -> Result<FileAttributes, FileError> {
+        match path == Path::new("/") {
+            true => Ok(FileAttributes { kind: FileKind::Dir, mode: 0o755, uid: 0, gid: 0, size: 0, links: 1, modified: 0 }),
+            false => Err(FileError::NotFound),
+        }
+    }
+    async fn set_attributes(&self, _: InstanceId, _: &Path, _: SetAttributes) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn open(&self, _: InstanceId, _: &Path, _: OpenOptions) -> Result<Arc<dyn OpenFile>, FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn open_dir(&self, _: InstanceId, _: &Path) -> Result<Box<dyn OpenDir>, FileError> {
+        Ok(Box::new(Nothing))
+    }
+    async fn mkdir(&self, _: InstanceId, _: &Path, _: u32) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn remove_file(&self, _: InstanceId, _: &Path) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn remove_dir(&self, _: InstanceId, _: &Path) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn rename(&self, _: InstanceId, _: &Path, _: &Path, _: bool) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn symlink(&self, _: InstanceId, _: &Path, _: &Path) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn hard_link(&self, _: InstanceId, _: &Path, _: &Path) -> Result<(), FileError> {
+        Err(FileError::ReadOnly)
+    }
+    async fn readlink(&self, _: InstanceId, _: &Path) -> Result<PathBuf, FileError> {
+        Err(FileError::NotFound)
+    }
+}
+
+struct Nothing;
+
+#[async_trait]
+impl OpenDir for Nothing {
+    async fn next(&mut self, _: usize) -> Result<Vec<FileEntry>, FileError> {
+        Ok(Vec::new())
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::guests::ProcessGuests;
-use crate::ports::{DiskImages, FakeTelemetry, Facts, RouterPeers};
+use crate::ports::{DiskImages, FakeTelemetry, Facts, NoFiles, RouterPeers};
 
 /// The state that all members share.
 #[derive(Debug)]
@@ -133,6 +133,7 @@ pub fn member(number: u64) -> Member {
         id: NodeId(number),
         name: MemberName::new(format!("node{number}")).unwrap(),
         certificate: Fingerprint::new(format!("{number:064x}")).unwrap(),
+        certificate_pem: String::new(),
         joined_at: Timestamp(1),
         redeemed: None,
         duty: Duty::Active,
@@ -214,6 +215,7 @@ impl World {
             let api = Api::new(Context {
                 cluster: Arc::new(cluster.clone()),
                 guests: Arc::new(ProcessGuests),
+                files: Arc::new(NoFiles),
                 peers: Arc::new(peers.of(NodeId(number))),
                 telemetry: telemetry.clone(),
                 images: Arc::new(DiskImages::new(folder.path().join(format!("images{number}")))),

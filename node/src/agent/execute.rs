@@ -141,15 +141,8 @@ async fn host(
     }
 }
 
-fn text(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+fn text(error: impl std::error::Error + 'static) -> String {
+    basalt_runtime::chain(&error)
 }
 
 fn driver<'a>(parts: &'a Parts, instance: &Instance) -> Result<&'a Arc<dyn InstanceDriver>, String> {

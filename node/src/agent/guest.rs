@@ -107,18 +107,18 @@ async fn record(parts: &Parts, wanted: &Desired, set: BTreeMap<String, Option<St
         return Ok(());
     }
     let command = InstanceCommand::SetVolatile { id: wanted.id, epoch: wanted.epoch, set };
-    parts.cluster.propose(Command::Instance(command)).await.map(|_| ()).map_err(|e| e.to_string())
+    parts.cluster.propose(Command::Instance(command)).await.map(|_| ()).map_err(|e| basalt_runtime::chain(&e))
 }
 
 async fn root(parts: &Parts, view: &StateView, instance: &Instance, map: Option<IdMap>) -> Result<RootFs, String> {
     let (pool, _) = root_disk(view, instance).ok_or("the instance has no root disk")?;
     let store = parts.pools.get(&pool)?;
-    let root = store.root(instance.id).await.map_err(|e| e.to_string())?.ok_or("its root volume is not there")?;
+    let root = store.root(instance.id).await.map_err(|e| basalt_runtime::chain(&e))?.ok_or("its root volume is not there")?;
     let Some(map) = map.filter(|_| !root.idmap_mounts) else {
         return Ok(RootFs { path: root.path, shifted: None });
     };
     // The file system cannot be mounted with an id map: the files themselves get the container's ids, once.
-    basalt_storage::shift::shift(root.volume(), map.base, map.size).await.map_err(|e| e.to_string())?;
+    basalt_storage::shift::shift(&root.path, map.base, map.size).await.map_err(|e| basalt_runtime::chain(&e))?;
     Ok(RootFs { path: root.path, shifted: Some(map) })
 }
 

@@ -60,7 +60,7 @@ impl ImageShelf {
         online: impl Fn(NodeId) -> bool,
     ) -> Result<ImageFiles, String> {
         let fingerprint = &image.fingerprint;
-        if let Some(files) = self.store.get(fingerprint).await.map_err(|e| e.to_string())? {
+        if let Some(files) = self.store.get(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
             return Ok(files);
         }
         let mut reasons = Vec::new();
@@ -69,7 +69,7 @@ impl ImageShelf {
         for holder in holders {
             match self.fetch.fetch(image, holder, &self.store).await {
                 Ok(()) => {
-                    let files = self.store.get(fingerprint).await.map_err(|e| e.to_string())?;
+                    let files = self.store.get(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))?;
                     return files.ok_or_else(|| format!("image {fingerprint} vanished after it was fetched"));
                 }
                 Err(why) => reasons.push(why),
@@ -90,15 +90,15 @@ impl ImageShelf {
             basalt_model::instance::Origin::Empty => return Ok(Origin::Empty),
             basalt_model::instance::Origin::Image(fingerprint) => fingerprint,
         };
-        if store.has_image(fingerprint).await.map_err(|e| e.to_string())? {
+        if store.has_image(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
             return Ok(Origin::Image(fingerprint));
         }
         let _one = self.busy.lock().await;
-        if !store.has_image(fingerprint).await.map_err(|e| e.to_string())? {
+        if !store.has_image(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
             let image = view.images.get(fingerprint).ok_or_else(|| format!("image {fingerprint} no longer exists"))?;
             let files = self.files_locked(parts.me, image, |node| view.online(node)).await?;
             tracing::info!(image = %fingerprint, %pool, "unpacking");
-            store.ensure_image(fingerprint, &files, &Progress::new()).await.map_err(|e| e.to_string())?;
+            store.ensure_image(fingerprint, &files, &Progress::new()).await.map_err(|e| basalt_runtime::chain(&e))?;
             if !image.holders.contains(&parts.me) {
                 let command = ImageCommand::AddHolder { fingerprint: fingerprint.clone(), node: parts.me };
                 // Only a hint for the next member that needs it: not worth failing for.

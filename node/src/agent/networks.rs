@@ -77,7 +77,7 @@ impl Networks {
     }
 
     async fn ensure(&self, network: &Network, wanted: BridgeSpec) {
-        let error = self.host.ensure_bridge(&wanted).await.err().map(|e| e.to_string());
+        let error = self.host.ensure_bridge(&wanted).await.err().map(|e| basalt_runtime::chain(&e));
         if let Some(error) = &error {
             tracing::warn!(network = %network.name, %error, "the network could not be made; trying again");
         }
@@ -127,7 +127,7 @@ impl Networks {
 /// The bridge that a network means on this node.
 fn spec(network: &Network, view: &StateView, me: NodeId) -> Result<BridgeSpec, String> {
     let key = |name: &str| network.config.get(name).map(String::as_str).filter(|v| !v.is_empty() && *v != "none");
-    let name = IfName::new(network.name.as_str()).map_err(|e| e.to_string())?;
+    let name = IfName::new(network.name.as_str()).map_err(|e| basalt_runtime::chain(&e))?;
     let mut spec = BridgeSpec::new(name);
     spec.mtu = key("bridge.mtu").map(str::parse).transpose().map_err(|_| "bridge.mtu: not a number")?;
     spec.ipv4 = key("ipv4.address").map(str::parse).transpose().map_err(|_| "ipv4.address: not a subnet")?;
@@ -148,7 +148,7 @@ fn spec(network: &Network, view: &StateView, me: NodeId) -> Result<BridgeSpec, S
         spec.ipv4_dhcp_expiry = Duration::from_secs(secs.max(120));
     }
     let domain = key("dns.domain").unwrap_or("basalt");
-    spec.dns_domain = Some(DnsName::new(domain).map_err(|e| e.to_string())?);
+    spec.dns_domain = Some(DnsName::new(domain).map_err(|e| basalt_runtime::chain(&e))?);
     spec.static_leases = static_leases(network, view, me);
     Ok(spec)
 }

@@ -73,7 +73,7 @@ impl Pools {
             Ok(store) => Slot::Open(store, comparable(pool)),
             Err(error) => {
                 tracing::warn!(pool = %pool.name, %error, "the storage pool cannot be opened");
-                Slot::Failed(error.to_string())
+                Slot::Failed(basalt_runtime::chain(&error))
             }
         };
         self.slots().insert(pool.name.clone(), slot);
@@ -85,7 +85,7 @@ impl Pools {
         let status = match slot {
             Some(Slot::Open(store, _)) => match store.space().await {
                 Ok(space) => PoolStatus::Ready { total: space.total },
-                Err(error) => PoolStatus::Failed { reason: error.to_string() },
+                Err(error) => PoolStatus::Failed { reason: basalt_runtime::chain(&error) },
             },
             Some(Slot::Failed(reason)) => PoolStatus::Failed { reason },
             None => return,

@@ -45,7 +45,7 @@ pub struct Flags {
     /// What runs guests: lxc, or fake for a node that runs nothing (tests) [default: lxc]
     #[arg(long, alias = "driver", value_name = "ENGINE")]
     pub engine: Option<String>,
-    /// Log filter, e.g. info or info,basalt_raft=debug [default: info]
+    /// Log filter, e.g. info or info,basalt_raft=debug [default: info,openraft=warn]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
     /// Prefix of our cgroups [default: basalt]

@@ -81,7 +81,7 @@ impl TryFrom<Raw> for Config {
                 listen,
                 cluster_listen,
                 engine,
-                log: raw.log.unwrap_or_else(|| "info".into()),
+                log: raw.log.unwrap_or_else(|| "info,openraft=warn".into()),
                 cgroup_prefix,
                 heartbeat,
                 election,

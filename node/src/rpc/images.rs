@@ -55,21 +55,21 @@ pub struct PeerFetch(pub Arc<PeerClient>);
 #[async_trait]
 impl Fetch for PeerFetch {
     async fn fetch(&self, image: &Image, from: NodeId, store: &ImageStore) -> Result<(), String> {
-        let mut import = store.begin_import().await.map_err(|e| e.to_string())?;
+        let mut import = store.begin_import().await.map_err(|e| basalt_runtime::chain(&e))?;
         self.copy(image, from, "metadata", &mut import).await?;
         if image.format == basalt_model::image::Format::Split {
-            import.start_rootfs().await.map_err(|e| e.to_string())?;
+            import.start_rootfs().await.map_err(|e| basalt_runtime::chain(&e))?;
             self.copy(image, from, "rootfs", &mut import).await?;
         }
-        import.finish(Some(&image.fingerprint)).await.map(|_| ()).map_err(|e| e.to_string())
+        import.finish(Some(&image.fingerprint)).await.map(|_| ()).map_err(|e| basalt_runtime::chain(&e))
     }
 }
 
 impl PeerFetch {
     async fn copy(&self, image: &Image, from: NodeId, part: &str, import: &mut Import) -> Result<(), String> {
         let path = format!("{}/{}/{part}", super::IMAGES, image.fingerprint);
-        let request = Request::get(path).header("host", "member").body(Body::empty()).map_err(|e| e.to_string())?;
-        let answer = self.0.send(from, request).await.map_err(|e| e.to_string())?;
+        let request = Request::get(path).header("host", "member").body(Body::empty()).map_err(|e| basalt_runtime::chain(&e))?;
+        let answer = self.0.send(from, request).await.map_err(|e| basalt_runtime::chain(&e))?;
         if answer.status() != StatusCode::OK {
             return Err(format!(
                 "member {from} answered {} for {part} of image {}",
@@ -83,7 +83,7 @@ impl PeerFetch {
                 Err(_) => return Err(format!("member {from} stalled while sending image {}", image.fingerprint)),
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(error))) => return Err(format!("member {from}: {error}")),
-                Ok(Some(Ok(bytes))) => import.write(&bytes).await.map_err(|e| e.to_string())?,
+                Ok(Some(Ok(bytes))) => import.write(&bytes).await.map_err(|e| basalt_runtime::chain(&e))?,
             }
         }
     }

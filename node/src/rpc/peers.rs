@@ -103,7 +103,10 @@ impl PeerClient {
         deadline: Duration,
     ) -> Result<(), PortError> {
         let json = serde_json::to_vec(body).map_err(|e| PortError::Internal(e.to_string()))?;
-        let request = Request::post(path).body(Body::from(json)).map_err(|e| PortError::Internal(e.to_string()))?;
+        let request = Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Body::from(json))
+            .map_err(|e| PortError::Internal(e.to_string()))?;
         let answer = tokio::time::timeout(deadline, self.send(node, local(request)))
             .await
             .map_err(|_| PortError::Unavailable(format!("member {node} did not answer in time")))??;
@@ -134,23 +137,16 @@ fn strip(headers: &mut http::HeaderMap, upgrading: bool) {
 
 #[async_trait]
 impl Peers for PeerClient {
-    async fn forward(&self, node: NodeId, mut request: Request<Body>) -> Result<Response<Body>, PortError> {
+    async fn forward(&self, node: NodeId, request: Request<Body>) -> Result<Response<Body>, PortError> {
         let upgrading = request.headers().contains_key(UPGRADE);
-        let client_side = upgrading.then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
         head.uri = path.parse().map_err(|_| PortError::Invalid("the path cannot be sent on".into()))?;
         head.version = http::Version::HTTP_11;
         strip(&mut head.headers, upgrading);
-        let mut answer = self.send(node, local(Request::from_parts(head, body))).await?;
-        if let (StatusCode::SWITCHING_PROTOCOLS, Some(client_side)) = (answer.status(), client_side) {
-            let member_side = hyper::upgrade::on(&mut answer);
-            self.supervisor.spawn("joined connection", OnExit::Log, async move {
-                if let (Ok(client), Ok(member)) = tokio::join!(client_side, member_side) {
-                    let (mut client, mut member) = (TokioIo::new(client), TokioIo::new(member));
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut member).await;
-                }
-            });
+        let answer = self.send(node, local(Request::from_parts(head, body))).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // The API holds the client's side and joins the two: the member's side travels in the extensions.
             let (head, _) = answer.into_parts();
             return Ok(Response::from_parts(head, Body::empty()));
         }

@@ -14,7 +14,7 @@ use basalt_api::serve::{Limits, TlsSlot};
 use basalt_api::{Api, Origin};
 use basalt_model::{Cluster, StateView};
 use basalt_raft::RaftCluster;
-use basalt_runtime::OnExit;
+use basalt_runtime::{OnExit, Shutdown};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::member::Parts;
@@ -65,7 +65,7 @@ pub(super) async fn open(
         let (stop, tls) = (stop.clone(), public_tls.clone());
         async move { basalt_api::serve_tls(public, tls, router, limits, stop).await }
     });
-    supervisor.spawn("api certificate", OnExit::Fatal, follow_certificate(parts.cluster.clone(), public_tls));
+    supervisor.spawn("api certificate", OnExit::Fatal, follow_certificate(parts.cluster.clone(), public_tls, supervisor.shutdown().clone()));
 
     let cluster_port = bind(config.cluster_listen).await?;
     let cluster_tls: TlsSlot = Arc::new(ArcSwapOption::empty());
@@ -82,7 +82,7 @@ async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves the certificate that the replicated state holds, whenever it changes.
-async fn follow_certificate(cluster: Arc<dyn Cluster>, slot: TlsSlot) {
+async fn follow_certificate(cluster: Arc<dyn Cluster>, slot: TlsSlot, shutdown: Shutdown) {
     let mut view = cluster.view();
     let mut served = String::new();
     loop {
@@ -94,7 +94,10 @@ async fn follow_certificate(cluster: Arc<dyn Cluster>, slot: TlsSlot) {
             }
             served = secrets.api_certificate.clone();
         }
-        view = cluster.changed_since(view.version).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = cluster.changed_since(view.version) => view = changed,
+        }
     }
 }
 

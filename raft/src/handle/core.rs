@@ -228,6 +228,18 @@ impl Core {
         membership.voter_ids().find(fit)
     }
 
+    /// On a follower: connects to the other followers, so that an election need not wait for that.
+    pub(crate) async fn warm(&self) {
+        let seen = self.seen();
+        if seen.state.is_leader() {
+            return;
+        }
+        let membership = seen.membership_config.membership();
+        let voters = membership.voter_ids().filter(|id| Some(*id) != seen.current_leader);
+        let known = |id: u64| (id, membership.get_node(&id).map(|n| n.addr.clone()).unwrap_or_default());
+        self.dialer.warm(voters.map(known)).await;
+    }
+
     /// On the leader: the index that a linearizable read must have applied.
     pub(crate) async fn read_index(&self) -> Result<u64, String> {
         let asked = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);

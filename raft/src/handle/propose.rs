@@ -9,6 +9,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use basalt_model::{Applied, Command, ProposeError, ReadError, Rejected, StateView, Version};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -122,26 +123,13 @@ impl RaftCluster {
         let message =
             ProposeRequest { from: core.identity.node_id.0, command: request.as_bytes().clone(), feature_level: level };
         let call = async move { client.propose(message).await };
-        match self.while_leads(leader, self.options.commit_wait + GRACE, call).await {
+        match while_leads(core, leader, self.options.commit_wait + GRACE, call).await {
             Ok(Ok(reply)) => from_reply(reply.into_inner()),
             Ok(Err(status)) => {
                 core.dialer.note(leader, &status);
                 from_status(leader, &status)
             }
             Err(why) => Attempt::Unknown(why),
-        }
-    }
-
-    /// Waits for `call` as long as `leader` leads: a frozen leader would never answer.
-    async fn while_leads<T>(&self, leader: u64, limit: Duration, call: impl Future<Output = T>) -> Result<T, String> {
-        let mut leadership = self.leadership();
-        let replaced = leadership.wait_for(|l| l.leader.is_some_and(|id| id.0 != leader));
-        // The call may be dropped: its outcome is then unknown, and said to be.
-        tokio::select! {
-            answered = timeout(limit, call) => {
-                answered.map_err(|_| format!("the leader, member {leader}, gave no answer within {limit:?}"))
-            }
-            _ = replaced => Err(format!("the leader, member {leader}, was replaced before it answered")),
         }
     }
 
@@ -209,12 +197,31 @@ impl RaftCluster {
             let mut client = core.dialer.client(leader, &address, Lane::Proposal)?;
             client.read_index(asked).await
         };
-        let reply = self.while_leads(leader, self.options.commit_wait, call).await?;
+        let reply = while_leads(core, leader, self.options.commit_wait, call).await?;
         match reply.map_err(|status| status.message().to_owned())?.into_inner().outcome {
             Some(read_index_reply::Outcome::Index(index)) => Ok(index),
             Some(read_index_reply::Outcome::Refused(why)) => Err(why),
             None => Err("the leader's answer is empty".into()),
         }
+    }
+}
+
+/// Waits for `call` as long as `leader` leads: a frozen leader would never answer.
+async fn while_leads<T>(core: &Core, leader: u64, limit: Duration, call: impl Future<Output = T>) -> Result<T, String> {
+    let mut seen = core.raft.metrics();
+    let replaced = async {
+        while seen.borrow_and_update().current_leader.is_none_or(|now| now == leader) {
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // The call may be dropped: its outcome is then unknown, and said to be.
+    tokio::select! {
+        answered = timeout(limit, call) => {
+            answered.map_err(|_| format!("the leader, member {leader}, gave no answer within {limit:?}"))
+        }
+        () = replaced => Err(format!("the leader, member {leader}, was replaced before it answered")),
     }
 }
 

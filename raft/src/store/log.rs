@@ -207,7 +207,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let content = self.content();
         let purged = content.facts.purged;
-        let last = content.entries.back().map(|e| e.log_id).or_else(|| purged);
+        let last = content.entries.back().map(|e| e.log_id).or(purged);
         Ok(LogState { last_purged_log_id: purged, last_log_id: last })
     }
 

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 
 use super::convert::{decode, encode};
 use super::proto::raft_client::RaftClient;
-use super::proto::{Message, Reply, SnapshotChunk, SnapshotHead, snapshot_chunk::Part};
+use super::proto::{Message, ReadIndexRequest, Reply, SnapshotChunk, SnapshotHead, snapshot_chunk::Part};
 use super::{MAX_MESSAGE, REMOVED};
 use crate::pki;
 use crate::store::SnapshotFile;
@@ -97,14 +97,18 @@ impl Dialer {
         let connector = tower::service_fn(move |_: Uri| {
             let (address, name, tls) = (address.clone(), name.clone(), tls.clone());
             async move {
-                let connecting = async {
-                    let tcp = TcpStream::connect(&address).await?;
-                    tcp.set_nodelay(true)?;
-                    tls.connect(name, tcp).await
-                };
-                let stream = timeout(CONNECT, connecting).await.map_err(|_| {
-                    io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} within {CONNECT:?}"))
-                })??;
+                // A task of its own: the call that asked for the connection may give up before it stands, and the next
+                // one must find it further on, or on a slow machine it would never stand.
+                let connecting = basalt_runtime::spawn("raft-connect", async move {
+                    let connected = timeout(CONNECT, async {
+                        let tcp = TcpStream::connect(&address).await?;
+                        tcp.set_nodelay(true)?;
+                        tls.connect(name, tcp).await
+                    });
+                    let late = || format!("no connection to {address} within {CONNECT:?}");
+                    connected.await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, late()))?
+                });
+                let stream = connecting.join().await.map_err(io::Error::other)??;
                 Ok::<_, io::Error>(TokioIo::new(stream))
             }
         });
@@ -115,6 +119,17 @@ impl Dialer {
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);
         Ok(endpoint.connect_with_connector_lazy(connector))
+    }
+
+    /// Makes the connections over which votes would be asked for, before they are needed.
+    pub(crate) async fn warm(&self, voters: impl Iterator<Item = (u64, String)>) {
+        let calls = voters.filter(|(id, _)| *id != self.me.0).map(|(id, address)| async move {
+            let mut client = self.client(id, &address, Lane::Heartbeat)?;
+            // Any call would do; who does not lead refuses this one at once.
+            client.read_index(ReadIndexRequest { from: self.me.0 }).await.map(drop)
+        });
+        // Who cannot be reached now is tried again in the next round, and by the vote itself.
+        let _ = timeout(CONNECT, futures_util::future::join_all(calls)).await;
     }
 
     fn message(&self, to: u64, body: Bytes) -> Message {

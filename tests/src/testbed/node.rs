@@ -86,7 +86,7 @@ impl Node {
             "--cgroup-prefix".into(),
             self.cgroup.clone(),
             "--log".into(),
-            "info,openraft=warn".into(),
+            std::env::var("BASALT_TESTBED_LOG").unwrap_or_else(|_| "info,openraft=warn".into()),
         ];
         if self.fake {
             line.extend(["--driver".into(), "fake".into()]);

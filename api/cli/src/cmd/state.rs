@@ -14,8 +14,9 @@ use crate::output;
 
 /// Patience of a clean stop when the user names none, in seconds: for ever.
 const FOR_EVER: i64 = -1;
-const FROZEN: u16 = 110;
 const STOPPED: u16 = 102;
+const RUNNING: u16 = 103;
+const FROZEN: u16 = 110;
 const ERROR: u16 = 112;
 
 #[derive(Debug, Args)]
@@ -72,7 +73,10 @@ pub(crate) struct Move {
 
 pub(crate) async fn start(context: &Context, args: Start) -> Result<()> {
     let client = context.client()?;
-    let jobs = resolve(&client, args.names).await?.into_iter().map(|name| start_one(context, client.clone(), name));
+    let jobs = resolve(&client, args.names, Action::Start)
+        .await?
+        .into_iter()
+        .map(|name| start_one(context, client.clone(), name));
     all(join_all(jobs).await)
 }
 
@@ -102,7 +106,7 @@ async fn each(context: &Context, args: Stop, action: Action, doing: &str) -> Res
     let client = context.client()?;
     let timeout = args.timeout.map_or(FOR_EVER, i64::from);
     let wanted = StatePut { force: args.force, timeout, ..put(action) };
-    let names = resolve(&client, args.names).await?;
+    let names = resolve(&client, args.names, action).await?;
     all(join_all(names.iter().map(|name| change(context, &client, name, wanted.clone(), doing))).await)
 }
 
@@ -144,11 +148,23 @@ pub(crate) async fn relocate(context: &Context, args: Move) -> Result<()> {
     context.follow(&client, &operation, &format!("Moving {} to {}", args.name, args.target)).await.map(drop)
 }
 
-async fn resolve(client: &Client, wanted: Names) -> Result<Vec<String>> {
+/// The instances that are meant; with `--all` those that the action makes sense for.
+async fn resolve(client: &Client, wanted: Names, action: Action) -> Result<Vec<String>> {
     if !wanted.all {
         return Ok(wanted.names);
     }
-    Ok(client.instances(None, false).await?.into_iter().map(|full| full.instance.name).collect())
+    let mut all = client.instances(None, false).await?;
+    all.retain(|full| concerns(action, full.instance.status_code));
+    Ok(all.into_iter().map(|full| full.instance.name).collect())
+}
+
+fn concerns(action: Action, status: u16) -> bool {
+    match action {
+        Action::Start => status != RUNNING,
+        Action::Stop | Action::Restart => status == RUNNING || status == FROZEN,
+        Action::Freeze => status == RUNNING,
+        Action::Unfreeze => status == FROZEN,
+    }
 }
 
 fn put(action: Action) -> StatePut {
@@ -173,4 +189,18 @@ fn all(results: Vec<Result<()>>) -> Result<()> {
         output::note(format!("Error: {error:#}"));
     }
     first.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_means_those_that_it_makes_sense_for() {
+        let chosen = |action| [STOPPED, RUNNING, FROZEN, ERROR].map(|status| concerns(action, status));
+        assert_eq!(chosen(Action::Start), [true, false, true, true]);
+        assert_eq!(chosen(Action::Stop), [false, true, true, false]);
+        assert_eq!(chosen(Action::Freeze), [false, true, false, false]);
+        assert_eq!(chosen(Action::Unfreeze), [false, false, true, false]);
+    }
 }

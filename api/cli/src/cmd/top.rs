@@ -103,7 +103,9 @@ fn instances(before: &Look, now: &Look, rows: usize) -> Table {
         .instances
         .iter()
         .map(|i| {
-            let spent = earlier.get(&key(i)).map_or(0, |usage| i.state.cpu.usage.saturating_sub(*usage).max(0));
+            // One that was not measured before has no rate yet.
+            let usage = earlier.get(&key(i)).copied().filter(|&usage| usage > 0);
+            let spent = usage.map_or(0, |usage| i.state.cpu.usage.saturating_sub(usage).max(0));
             (spent as f64 / 1e7 / seconds, i)
         })
         .collect();
@@ -143,7 +145,7 @@ mod tests {
             members: Vec::new(),
             instances: vec![full("a", a), full("b", b)],
         };
-        let table = instances(&look(0, 0, 0), &look(2, 200_000_000, 3_000_000_000), 10).csv();
+        let table = instances(&look(0, 1, 1), &look(2, 200_000_001, 3_000_000_001), 10).csv();
         assert_eq!(table, "b,,150.0,,,0,\na,,10.0,,,0,\n");
     }
 }

@@ -32,7 +32,8 @@ async fn a_file_goes_there_and_back() {
     assert_eq!(answer.headers()[CONTENT_LENGTH], "11");
     assert_eq!(bytes(answer).await, b"hello world");
     let head = get(files.clone(), id(), "/a", &Method::HEAD).await.unwrap();
-    assert_eq!((head.headers()[CONTENT_LENGTH].to_str().unwrap(), bytes(head.map(|b| b)).await.len()), ("11", 0));
+    assert_eq!(head.headers()[CONTENT_LENGTH], "11");
+    assert!(bytes(head).await.is_empty());
     // Without headers the rest stays, and the content is replaced.
     put(&files, "/a", &[], "x").await.unwrap();
     let again = get(files.clone(), id(), "/a", &Method::GET).await.unwrap();

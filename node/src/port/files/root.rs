@@ -164,7 +164,7 @@ impl Root {
             }
             node.reopen(false, true, false)?.set_len(size)?;
         }
-        if SetAttributes { size: None, ..set } == SetAttributes::default() {
+        if (SetAttributes { size: None, ..set }) == SetAttributes::default() {
             return Ok(());
         }
         self.owned(node)?;

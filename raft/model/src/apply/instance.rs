@@ -168,7 +168,12 @@ fn update_spec(state: &mut ClusterState, id: InstanceId, expect: Option<Generati
         return Err(invalid("devices", "the root disk's pool cannot be changed by an update: move the instance"));
     }
     let instance = find(state, id)?;
-    instance.spec = spec.clone();
+    let mut spec = spec.clone();
+    // What the home found out since the user read the instance is not the user's to drop.
+    for (key, value) in found.spec.config.iter().filter(|(key, _)| key.starts_with("volatile.")) {
+        spec.config.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    instance.spec = spec;
     instance.generation = instance.generation.next();
     Ok(())
 }

@@ -276,3 +276,56 @@ async fn a_failed_write_is_told_and_nothing_is_written_after_it() {
     spare.stop();
     maker.join().unwrap();
 }
+
+/// Whatever is done to a log, what is read from disk is what was held in memory.
+#[tokio::test]
+async fn random_histories_are_read_back() {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+    for seed in 0..12 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let dir = TempDir::new().unwrap();
+        Log::create(dir.path(), LENGTH).unwrap();
+        let mut log = open(dir.path()).unwrap();
+        let (mut next, mut purged, mut term) = (0u64, None::<u64>, 1);
+        for _ in 0..120 {
+            let floor = purged.map_or(0, |p| p + 1);
+            match random.random_range(0..12) {
+                0..6 => {
+                    let count = random.random_range(1..5);
+                    let entries: Vec<_> =
+                        (next..next + count).map(|i| entry(i, random.random_range(1..3000))).collect();
+                    log.blocking_append(entries).await.unwrap();
+                    next += count;
+                }
+                6 if next > floor => {
+                    next = random.random_range(floor..next);
+                    log.truncate_after(next.checked_sub(1).map(|i| id(1, i))).await.unwrap();
+                }
+                7 if next > floor => {
+                    let upto = random.random_range(floor..next);
+                    log.purge(id(1, upto)).await.unwrap();
+                    purged = Some(upto);
+                }
+                8 => {
+                    // As when a snapshot is installed that goes beyond the log.
+                    next += 5;
+                    purged = Some(next - 1);
+                    log.purge(id(1, next - 1)).await.unwrap();
+                }
+                9 => {
+                    term += 1;
+                    log.save_vote(&Vote::new(term, 1)).await.unwrap();
+                }
+                _ => {
+                    let before = (held(&log), log.read_vote().await.unwrap(), log.get_log_state().await.unwrap());
+                    log.close().await.unwrap();
+                    log = open(dir.path()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+                    let after = (held(&log), log.read_vote().await.unwrap(), log.get_log_state().await.unwrap());
+                    assert_eq!(before, after, "seed {seed}");
+                }
+            }
+        }
+        log.close().await.unwrap();
+    }
+}
