@@ -209,9 +209,9 @@ pub(crate) fn permits(who: &Identity, method: &Method, path: &str, open_metrics:
 
 /// What everybody may reach; handlers look at secrets and at what is public.
 fn open(reads: bool, method: &Method, path: &str, open_metrics: bool) -> bool {
-    let operation = path.strip_prefix("/1.0/operations/").is_some_and(|rest| {
-        matches!(rest.split_once('/'), Some((_, "wait" | "websocket")))
-    });
+    let operation = path
+        .strip_prefix("/1.0/operations/")
+        .is_some_and(|rest| matches!(rest.split_once('/'), Some((_, "wait" | "websocket"))));
     match path {
         "/" | "/1.0" | "/1.0/" => reads,
         "/1.0/certificates" => *method == Method::POST,
@@ -226,8 +226,10 @@ fn open(reads: bool, method: &Method, path: &str, open_metrics: bool) -> bool {
 fn restricted(reads: bool, method: &Method, path: &str) -> bool {
     let area = path.strip_prefix("/1.0/").map(|rest| rest.split('/').next().unwrap_or_default());
     match area {
-        None => reads,
-        Some("instances" | "containers" | "virtual-machines" | "profiles" | "operations" | "events" | "metrics") => true,
+        None => reads && matches!(path, "/" | "/1.0"),
+        Some("instances" | "containers" | "virtual-machines" | "profiles" | "operations" | "events" | "metrics") => {
+            true
+        }
         // Images belong to all projects: they may be used and added, not changed or removed.
         Some("images") => reads || (*method == Method::POST && path == "/1.0/images"),
         Some("projects" | "networks" | "storage-pools") => reads,

@@ -220,7 +220,8 @@ pub(crate) async fn read_json<T: DeserializeOwned>(body: axum::body::Body) -> Re
 /// Parses a JSON object, naming the field that is at fault.
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let text = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
-    let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::invalid("body", format!("bad JSON: {e}")))?;
+    let mut value: Value =
+        serde_json::from_slice(text).map_err(|e| Error::invalid("body", format!("bad JSON: {e}")))?;
     if value.is_null() {
         value = Value::Object(serde_json::Map::new());
     }

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::Router;
 use http::header::{WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -20,8 +20,9 @@ use crate::api::Api;
 use crate::auth::{self, Identity, Origin};
 use crate::error::Error;
 use crate::routes::{
-    certificate, cluster, events, exec, files, group, image, image_alias, image_export, image_upload, instance, instance_create, instance_state, logs,
-    member, metrics, network, network_state, operation, pool, profile, project, resources, server, volume, warning,
+    certificate, cluster, events, exec, files, group, image, image_alias, image_export, image_upload, instance,
+    instance_create, instance_state, logs, member, metrics, network, network_state, operation, pool, profile, project,
+    resources, server, volume, warning,
 };
 
 /// Every route of `/` and `/1.0`.
@@ -45,9 +46,9 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .merge(hardware())
         .merge(clustering())
         .fallback(|| async { Error::NotFound("The requested path".into()) })
-        .method_not_allowed_fallback(|method: Method| async move {
-            Error::NotImplemented(format!("{method} of this path"))
-        })
+        .method_not_allowed_fallback(
+            |method: Method| async move { Error::NotImplemented(format!("{method} of this path")) },
+        )
         .layer(from_fn_with_state(api.clone(), gate))
         .layer(CatchPanicLayer::custom(|_| Error::Internal("the request crashed; see the log".into()).into_response()))
         .layer(from_fn_with_state(api.clone(), finish))
@@ -97,10 +98,7 @@ fn images() -> Router<Arc<Api>> {
                 .post(image_alias::rename)
                 .delete(image_alias::delete),
         )
-        .route(
-            "/1.0/images/{fingerprint}",
-            get(image::get).put(image::put).patch(image::patch).delete(image::delete),
-        )
+        .route("/1.0/images/{fingerprint}", get(image::get).put(image::put).patch(image::patch).delete(image::delete))
         .route("/1.0/images/{fingerprint}/export", get(image_export::get))
 }
 
@@ -134,10 +132,7 @@ fn hardware() -> Router<Arc<Api>> {
         .route("/1.0/networks/{name}/state", get(network_state::get))
         .route("/1.0/networks/{name}/leases", get(network_state::leases))
         .route("/1.0/storage-pools", get(pool::list).post(pool::create))
-        .route(
-            "/1.0/storage-pools/{name}",
-            get(pool::get).put(pool::put).patch(pool::patch).delete(pool::delete),
-        )
+        .route("/1.0/storage-pools/{name}", get(pool::get).put(pool::put).patch(pool::patch).delete(pool::delete))
         .route("/1.0/storage-pools/{name}/resources", get(pool::resources))
         .route("/1.0/storage-pools/{name}/volumes", get(volume::list))
         .route("/1.0/storage-pools/{name}/volumes/{kind}", get(volume::list_kind))

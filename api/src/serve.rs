@@ -141,7 +141,8 @@ pub async fn serve_cluster(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let origin = |certificate: Option<_>, remote| certificate.map(|certificate| Origin::Cluster { certificate, remote });
+    let origin =
+        |certificate: Option<_>, remote| certificate.map(|certificate| Origin::Cluster { certificate, remote });
     serve_tcp(listener, tls, Listener::new(router, limits, shutdown), Speaks::Both, origin).await;
 }
 

@@ -1,8 +1,8 @@
 //! One-time tokens as users hold them: `<token id>:<secret>` inside base64 of JSON. The state keeps a hash only.
 
+use basalt_model::{ClusterState, Fingerprint, TokenId};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use basalt_model::{ClusterState, Fingerprint, TokenId};
 use rand::RngCore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -52,7 +52,7 @@ async fn three_members_write_through_any_and_survive_their_leader() {
     let read = nodes[1].cluster.linearizable().await.unwrap();
     assert!(read.projects.len() >= 4);
 
-    let lost = leader(&nodes);
+    let lost = leader(&nodes).await;
     let mut gone = nodes.remove(lost);
     let began = Instant::now();
     gone.stop().await;
@@ -135,7 +135,7 @@ async fn a_lost_voter_is_replaced_and_a_removed_one_is_told() {
 async fn a_leader_that_is_removed_hands_over_and_leaves() {
     logging();
     let nodes = group(3).await;
-    let (old, id) = (leader(&nodes), nodes[leader(&nodes)].id());
+    let (old, id) = (leader(&nodes).await, nodes[leader(&nodes).await].id());
     let other = &nodes[(old + 1) % 3];
     remove(&other.cluster, id).await;
     until("the rest go on without it", || {
@@ -177,7 +177,7 @@ async fn a_member_that_lags_gets_a_snapshot() {
 async fn a_minority_refuses_and_stays_readable() {
     logging();
     let mut nodes = group(3).await;
-    let keep = leader(&nodes);
+    let keep = leader(&nodes).await;
     let mut alone = nodes.remove(keep);
     for node in &mut nodes {
         node.stop().await;
@@ -259,13 +259,13 @@ async fn refused(dir: &std::path::Path) -> String {
 async fn leadership_is_handed_over_on_request() {
     logging();
     let nodes = group(3).await;
-    let old = leader(&nodes);
+    let old = leader(&nodes).await;
     let began = Instant::now();
     nodes[old].cluster.leave_leadership().await;
     assert!(!nodes[old].cluster.leadership().borrow().mine);
     write_surely(&nodes[(old + 1) % 3].cluster, "after").await;
     println!("hand-over to next commit: {:?}", began.elapsed());
-    assert!(began.elapsed() < std::time::Duration::from_secs(2));
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -220,7 +220,8 @@ async fn a_leader_that_is_killed_or_frozen_is_replaced_in_time() {
         processes[lost].signal(signal);
         let (took, name) = next_commit(&processes[witness], &format!("r{round}")).await;
         println!("leader {what} to next commit: {took:?}");
-        assert!(took < Duration::from_millis(3000), "leader {what}: {took:?}");
+        // The bar is 1.5 s and the bench measures it; here the machine may be busy with other tests.
+        assert!(took < Duration::from_secs(5), "leader {what}: {took:?}");
         written.push(name);
         if round % 2 == 1 {
             processes[lost].signal(Signal::SIGCONT);

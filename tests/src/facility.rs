@@ -2,6 +2,18 @@
 
 use crate::host;
 
+/// Process id of a zfs-fuse that was started here, not by the host.
+const ZFS_FUSE: &str = "/run/basalt-zfs-fuse.pid";
+
+/// Ends the zfs-fuse that [`zfs`] started, unless somebody has a pool on it.
+pub fn release_zfs() {
+    let Ok(pid) = std::fs::read_to_string(ZFS_FUSE) else { return };
+    if host::run(&["zpool", "list", "-H"]).is_ok_and(|pools| pools.trim().is_empty()) {
+        host::try_run(&["kill", pid.trim()]);
+        let _ = std::fs::remove_file(ZFS_FUSE);
+    }
+}
+
 /// Why a kind of test cannot run here; `None` when it can.
 pub type Lack = Option<String>;
 
@@ -30,7 +42,7 @@ pub fn zfs() -> Lack {
     if host::which("zfs-fuse").is_none() {
         return Some("no kernel ZFS and no zfs-fuse".into());
     }
-    host::run(&["zfs-fuse", "-p", "/run/zfs-fuse.pid"])
+    host::run(&["zfs-fuse", "-p", ZFS_FUSE])
         .and_then(|_| {
             crate::wait::until_true("zfs-fuse answers", std::time::Duration::from_secs(10), || {
                 Ok(host::run(&["zpool", "list"]).is_ok())

@@ -16,9 +16,9 @@ const BUSYBOX: &str = "/bin/busybox";
 
 const APPLETS: &[&str] = &[
     "ash", "cat", "chmod", "chown", "clear", "cp", "cut", "date", "dd", "df", "du", "echo", "env", "false", "free",
-    "getty", "grep", "head", "hostname", "httpd", "id", "ifconfig", "init", "ip", "kill", "killall", "less", "ln", "ls",
-    "mkdir", "mknod", "more", "mount", "mv", "nc", "nproc", "nslookup", "ping", "poweroff", "printf", "ps", "pwd",
-    "reboot", "rm", "rmdir", "route", "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tar", "tee",
+    "getty", "grep", "head", "hostname", "httpd", "id", "ifconfig", "init", "ip", "kill", "killall", "less", "ln",
+    "ls", "mkdir", "mknod", "more", "mount", "mv", "nc", "nproc", "nslookup", "ping", "poweroff", "printf", "ps",
+    "pwd", "reboot", "rm", "rmdir", "route", "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tar", "tee",
     "test", "top", "touch", "tr", "true", "tty", "udhcpc", "umount", "uname", "uptime", "vi", "wc", "wget", "whoami",
     "yes",
 ];

@@ -131,7 +131,9 @@ impl Relay {
                 let keep = wanted.contains(node);
                 if !keep {
                     stop.cancel();
-                    self.0.upstreams.send_modify(|known| drop(known.remove(node)));
+                    self.0.upstreams.send_modify(|known| {
+                        known.remove(node);
+                    });
                 }
                 keep
             });
@@ -157,7 +159,9 @@ impl Relay {
 
     fn subscribe(&self, node: NodeId) -> CancellationToken {
         let stop = CancellationToken::new();
-        self.0.upstreams.send_modify(|known| drop(known.insert(node, Upstream::Connecting)));
+        self.0.upstreams.send_modify(|known| {
+            known.insert(node, Upstream::Connecting);
+        });
         let (relay, stopped) = (self.clone(), stop.clone());
         self.0.tasks.spawn("event subscription", async move {
             tokio::select! {
@@ -171,7 +175,9 @@ impl Relay {
     async fn keep(&self, node: NodeId, stopped: &CancellationToken) {
         let mark = |upstream| {
             if !stopped.is_cancelled() {
-                self.0.upstreams.send_modify(|known| drop(known.insert(node, upstream)));
+                self.0.upstreams.send_modify(|known| {
+                    known.insert(node, upstream);
+                });
             }
         };
         let mut pause = RETRY_MIN;

@@ -70,13 +70,18 @@ fn families(instances: &[Sample], daemon: Option<Daemon>) -> Vec<Family> {
     }
     families.extend(disks(instances));
     for (name, help, value) in NETWORK {
-        let samples = instances.iter().flat_map(|i| {
-            i.live.interfaces.iter().map(move |n| (labels(i, &[("device", &n.name)]), value(n)))
-        });
+        let samples = instances
+            .iter()
+            .flat_map(|i| i.live.interfaces.iter().map(move |n| (labels(i, &[("device", &n.name)]), value(n))));
         families.push(family(name, "counter", help, samples.collect()));
     }
     if let Some(daemon) = daemon {
-        families.push(family("operations_total", "gauge", "The number of running operations.", one(daemon.operations as f64)));
+        families.push(family(
+            "operations_total",
+            "gauge",
+            "The number of running operations.",
+            one(daemon.operations as f64),
+        ));
         families.push(family("uptime_seconds", "gauge", "The daemon uptime in seconds.", one(daemon.uptime_secs)));
         families.push(family("warnings_total", "gauge", "The number of active warnings.", one(daemon.warnings as f64)));
     }
@@ -99,9 +104,7 @@ const PLAIN: &[Plain] = &[
     ("memory_MemAvailable_bytes", "gauge", "The amount of available memory.", |l| {
         l.memory_total.saturating_sub(l.memory) as f64
     }),
-    ("memory_MemFree_bytes", "gauge", "The amount of free memory.", |l| {
-        l.memory_total.saturating_sub(l.memory) as f64
-    }),
+    ("memory_MemFree_bytes", "gauge", "The amount of free memory.", |l| l.memory_total.saturating_sub(l.memory) as f64),
     ("memory_RSS_bytes", "gauge", "The amount of memory in use.", |l| l.memory as f64),
     ("memory_Swap_bytes", "gauge", "The amount of used swap.", |l| l.swap as f64),
     ("memory_OOM_kills_total", "counter", "The number of out-of-memory kills.", |l| l.oom_kills as f64),
@@ -174,7 +177,9 @@ mod tests {
             page.contains("lxd_cpu_seconds_total{cpu=\"0\",mode=\"user\",name=\"c1\",project=\"default\",type=\"container\"} 1.5\n"),
             "{page}"
         );
-        assert!(page.contains("lxd_memory_MemAvailable_bytes{name=\"c1\",project=\"default\",type=\"container\"} 90\n"));
+        assert!(
+            page.contains("lxd_memory_MemAvailable_bytes{name=\"c1\",project=\"default\",type=\"container\"} 90\n")
+        );
         assert!(page.ends_with("# EOF\n"));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use basalt_model::command::IdentityCommand;
 use basalt_model::config;
 use basalt_model::identity::{Certificate, CertificateKind, Grant, Token};
 use basalt_model::{Command, Fingerprint, ProjectName, Timestamp, TokenId};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::operation::{self, kind_word};
 use crate::auth::{PeerCertificate, check_certificate};
@@ -120,7 +120,10 @@ fn presented(call: &Call, body: &wire::Post) -> Result<PeerCertificate, Error> {
         return Err(Error::Refused("Client is already trusted".into()));
     } else {
         let shown = call.who.certificate.as_ref();
-        shown.ok_or_else(|| Error::invalid("certificate", "is missing, and the connection showed none"))?.as_ref().clone()
+        shown
+            .ok_or_else(|| Error::invalid("certificate", "is missing, and the connection showed none"))?
+            .as_ref()
+            .clone()
     };
     check_certificate(&shown.der).map_err(|why| Error::invalid("certificate", why))?;
     Ok(shown)

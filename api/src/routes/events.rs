@@ -40,7 +40,8 @@ fn interest(call: &Call) -> Result<Interest, Error> {
         Some(words) => words.split(',').map(kind).collect::<Result<BTreeSet<_>, _>>()?,
     };
     // What the log says is not for those who see a part only.
-    let kinds = kinds.into_iter().filter(|k| call.who.full() || !matches!(k, Kind::Logging | Kind::NetworkAcl)).collect();
+    let kinds =
+        kinds.into_iter().filter(|k| call.who.full() || !matches!(k, Kind::Logging | Kind::NetworkAcl)).collect();
     let all = call.flag("all-projects") && call.who.full();
     let projects = match all {
         true => None,

@@ -20,7 +20,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const DEFAULT_SIZE: (u16, u16) = (80, 25);
 
 /// The instance, when its home is here; else the answer of its home.
-async fn at_home(call: &Call, name: &str, request: Request) -> Result<Result<(Instance, Request), axum::response::Response>, Error> {
+async fn at_home(
+    call: &Call,
+    name: &str,
+    request: Request,
+) -> Result<Result<(Instance, Request), axum::response::Response>, Error> {
     let instance = call.instance(name)?;
     match instance.placement.home() {
         Some((node, _)) if node == call.me() => Ok(Ok((instance, request))),

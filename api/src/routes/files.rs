@@ -10,11 +10,7 @@ use crate::reply::Reply;
 use crate::stream::files;
 
 /// The instance, when its home is here; else the answer of its home.
-async fn at_home(
-    call: &Call,
-    name: &str,
-    request: Request,
-) -> Result<Result<(InstanceId, Request), Response>, Error> {
+async fn at_home(call: &Call, name: &str, request: Request) -> Result<Result<(InstanceId, Request), Response>, Error> {
     let instance = call.instance(name)?;
     match instance.placement.home() {
         Some((node, _)) if node == call.me() => Ok(Ok((instance.id, request))),

@@ -68,12 +68,7 @@ pub(crate) async fn post(call: Call, request: Request) -> Reply {
             return Err(Error::invalid("fingerprint", format!("the image's is {found}")));
         }
     }
-    let new = New {
-        class: Class::Task,
-        description: "Downloading image",
-        project: Some(project),
-        ..New::default()
-    };
+    let new = New { class: Class::Task, description: "Downloading image", project: Some(project), ..New::default() };
     let api = call.api.clone();
     let operation = api.operations.start(new, |handle| keep(call, upload, wishes, handle));
     reply::operation(&operation)

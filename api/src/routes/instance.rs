@@ -254,4 +254,3 @@ pub(super) fn count_by_kind(call: &Call, project: &ProjectName) -> BTreeMap<Kind
     }
     counts
 }
-

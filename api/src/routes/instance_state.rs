@@ -49,9 +49,8 @@ struct Wish {
 }
 
 fn wish(instance: &Instance, body: &StatePut) -> Result<Wish, Error> {
-    let action = body.action.ok_or_else(|| {
-        Error::invalid("action", "is missing: start, stop, restart, freeze or unfreeze")
-    })?;
+    let action =
+        body.action.ok_or_else(|| Error::invalid("action", "is missing: start, stop, restart, freeze or unfreeze"))?;
     if body.stateful {
         return Err(Error::invalid("stateful", "is not supported"));
     }

@@ -133,7 +133,7 @@ pub(crate) async fn create(call: Call, Json(body): Json<wire::Post>) -> Reply {
         if !body.config.is_empty() {
             return Err(Error::invalid("config", "a bridge has no keys of one member: give them in the last call"));
         }
-        call.api.pending.add(What::Network, name.as_str(), kind.as_str(), node, body.config);
+        call.api.pending.add(What::Network, name.as_str(), kind.as_str(), (node, body.config));
         return reply::created(&location);
     }
     let config = subnet::concrete(&call.view, body.config, None)?;

@@ -43,7 +43,9 @@ pub(crate) async fn list(call: Call) -> Reply {
         .collect();
     if !call.who.from_member {
         if call.who.full() {
-            all.extend(call.view.tokens.values().filter(|t| !t.expired(clock::now())).map(|t| token_operation(&call, t, None)));
+            all.extend(
+                call.view.tokens.values().filter(|t| !t.expired(clock::now())).map(|t| token_operation(&call, t, None)),
+            );
         }
         all.extend(of_others(&call).await);
     }
@@ -90,7 +92,8 @@ async fn of_member(call: &Call, node: NodeId) -> Result<Vec<Operation>, Error> {
         .body(Body::empty())
         .map_err(|e| Error::Internal(e.to_string()))?;
     let response = call.forward(node, request).await?;
-    let bytes = axum::body::to_bytes(response.into_body(), 16 << 20).await.map_err(|e| Error::Internal(e.to_string()))?;
+    let bytes =
+        axum::body::to_bytes(response.into_body(), 16 << 20).await.map_err(|e| Error::Internal(e.to_string()))?;
     let answer: Envelope<BTreeMap<String, Vec<Operation>>> =
         serde_json::from_slice(&bytes).map_err(|e| Error::Internal(e.to_string()))?;
     Ok(answer.metadata.unwrap_or_default().into_values().flatten().collect())

@@ -33,7 +33,7 @@ impl Pending {
     }
 
     /// Remembers one member's part.
-    pub(crate) fn add(&self, what: What, name: &str, driver: &str, node: NodeId, config: Map) {
+    pub(crate) fn add(&self, what: What, name: &str, driver: &str, (node, config): (NodeId, Map)) {
         let mut waiting = self.waiting();
         let object = waiting.entry((what, name.to_owned())).or_default();
         object.driver = driver.to_owned();

@@ -136,9 +136,12 @@ pub(crate) async fn create(call: Call, Json(body): Json<wire::Post>) -> Reply {
             return Err(Error::Conflict("The storage pool already exists".into()));
         }
         if let Some(key) = config.keys().find(|k| !MEMBER_KEYS.contains(&k.as_str())) {
-            return Err(Error::invalid(format!("config.{key}"), "is not a key of one member: give it in the last call"));
+            return Err(Error::invalid(
+                format!("config.{key}"),
+                "is not a key of one member: give it in the last call",
+            ));
         }
-        call.api.pending.add(What::Pool, name.as_str(), kind.as_str(), node, config);
+        call.api.pending.add(What::Pool, name.as_str(), kind.as_str(), (node, config));
         return reply::created(&location);
     }
     let waiting = call.api.pending.get(What::Pool, name.as_str()).unwrap_or_default();

@@ -15,11 +15,7 @@ pub(crate) async fn get(call: Call, request: Request) -> Reply {
     let cores = (0..u64::from(host.cpus)).map(|number| Core {
         core: number,
         die: 0,
-        threads: vec![Thread {
-            id: i64::try_from(number).unwrap_or(i64::MAX),
-            online: true,
-            ..Thread::default()
-        }],
+        threads: vec![Thread { id: i64::try_from(number).unwrap_or(i64::MAX), online: true, ..Thread::default() }],
     });
     reply::sync(Resources {
         cpu: Cpu {

@@ -21,10 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CLEANUP: Duration = Duration::from_secs(120);
 
 /// Asks `look` at every change until it has an answer.
-async fn until<T>(
-    api: &Api,
-    mut look: impl FnMut(&StateView) -> Option<Result<T, Error>>,
-) -> Result<T, Error> {
+async fn until<T>(api: &Api, mut look: impl FnMut(&StateView) -> Option<Result<T, Error>>) -> Result<T, Error> {
     let mut view = api.view();
     let mut blind: Option<Instant> = None;
     loop {

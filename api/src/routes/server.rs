@@ -78,8 +78,7 @@ fn environment(call: &Call) -> Environment {
     let pools = call.view.pools.values().map(|p| p.kind.as_str());
     let mut used: Vec<&str> = pools.collect();
     used.dedup();
-    let versions: Vec<&str> =
-        used.iter().map(|d| host.storage_drivers.get(*d).map_or("1", String::as_str)).collect();
+    let versions: Vec<&str> = used.iter().map(|d| host.storage_drivers.get(*d).map_or("1", String::as_str)).collect();
     Environment {
         addresses: if address.is_empty() { Vec::new() } else { vec![address] },
         architectures: vec![host.kernel_architecture.clone()],

@@ -113,8 +113,7 @@ fn free_mac(view: &StateView) -> Mac {
         let mac = Mac(bytes);
         let text = mac.to_string();
         let taken = |map: &Map| map.iter().any(|(k, v)| k.ends_with("hwaddr") && *v == text);
-        let used =
-            view.instances.values().any(|i| taken(&i.spec.config) || i.spec.devices.values().any(|d| taken(d)));
+        let used = view.instances.values().any(|i| taken(&i.spec.config) || i.spec.devices.values().any(taken));
         if !used {
             return mac;
         }

@@ -63,10 +63,7 @@ pub(crate) async fn list_kind(call: Call, Segment((name, kind)): Segment<(String
     answer(&call, &pool, all)
 }
 
-pub(crate) async fn get(
-    call: Call,
-    Segment((name, kind, volume)): Segment<(String, String, String)>,
-) -> Reply {
+pub(crate) async fn get(call: Call, Segment((name, kind, volume)): Segment<(String, String, String)>) -> Reply {
     let pool = call.pool(&name)?;
     let found = volumes(&call, &pool)?.into_iter().find(|v| v.kind == kind && v.name == volume);
     reply::sync(found.ok_or_else(|| Error::NotFound("Storage volume".into()))?)

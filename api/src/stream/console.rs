@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::exec::{self, Controlled, ATTACH_DEADLINE};
+use super::exec::{self, ATTACH_DEADLINE, Controlled};
 use super::fd::Fd;
 use super::socket;
 use crate::api::Api;

@@ -75,12 +75,7 @@ pub(crate) fn obey(process: &dyn GuestProcess, order: Order) {
 }
 
 /// Runs a program with websockets.
-pub(crate) async fn run(
-    api: Arc<Api>,
-    id: InstanceId,
-    request: ExecRequest,
-    sockets: Sockets,
-) -> Result<i32, Error> {
+pub(crate) async fn run(api: Arc<Api>, id: InstanceId, request: ExecRequest, sockets: Sockets) -> Result<i32, Error> {
     let attached = async {
         let mut sockets_in = Vec::new();
         for socket in sockets.data {
@@ -106,7 +101,8 @@ pub(crate) async fn run(
     let gone = CancellationToken::new();
     let orders = control(sockets.control, gone.clone(), true);
     let exited = CancellationToken::new();
-    let streams = Streams::start(&api, io, data, &gone, &exited)?;
+    let mut streams = Streams { api, gone: gone.clone(), exited: exited.clone(), outputs: Vec::new() };
+    streams.start(io, data)?;
     let code = supervise(process, orders, &gone).await;
     exited.cancel();
     // Output first, then the barriers and closes, then the end of the operation: clients wait for all of them.
@@ -136,51 +132,42 @@ async fn supervise(
 
 /// The tasks that move a program's streams.
 struct Streams {
+    api: Arc<Api>,
+    /// Set when the client has gone.
+    gone: CancellationToken,
+    /// Set when the program has ended.
+    exited: CancellationToken,
     outputs: Vec<oneshot::Receiver<()>>,
 }
 
 impl Streams {
-    fn start(
-        api: &Arc<Api>,
-        io: GuestIo,
-        data: Vec<WebSocket>,
-        gone: &CancellationToken,
-        exited: &CancellationToken,
-    ) -> Result<Self, Error> {
+    fn start(&mut self, io: GuestIo, data: Vec<WebSocket>) -> Result<(), Error> {
         let fd = |fd| Fd::new(fd).map(Arc::new).map_err(|e| Error::Internal(format!("guest stream: {e}")));
         let mut sockets = data.into_iter();
         let mut next = || sockets.next().ok_or_else(|| Error::Internal("a socket is missing".into()));
-        let mut streams = Streams { outputs: Vec::new() };
         match io {
             GuestIo::Terminal(terminal) => {
                 let terminal = fd(terminal)?;
-                streams.terminal(api, terminal, next()?, gone, exited);
+                self.terminal(terminal, next()?);
             }
             GuestIo::Pipes { stdin, stdout, stderr } => {
                 let (stdin, stdout, stderr) = (fd(stdin)?, fd(stdout)?, fd(stderr)?);
-                streams.stdin(api, stdin, next()?, exited);
-                streams.output(api, stdout, next()?, gone, exited);
-                streams.output(api, stderr, next()?, gone, exited);
+                self.stdin(stdin, next()?);
+                self.output(stdout, next()?);
+                self.output(stderr, next()?);
             }
         }
-        Ok(streams)
+        Ok(())
     }
 
     /// One socket for both directions; losing it kills.
-    fn terminal(
-        &mut self,
-        api: &Arc<Api>,
-        terminal: Arc<Fd>,
-        socket: WebSocket,
-        gone: &CancellationToken,
-        exited: &CancellationToken,
-    ) {
+    fn terminal(&mut self, terminal: Arc<Fd>, socket: WebSocket) {
         let (sink, stream) = socket::split(socket);
         let (done, finished) = oneshot::channel();
-        let (gone_in, gone_out) = (gone.clone(), gone.clone());
-        let (exited_in, exited_out) = (exited.clone(), exited.clone());
+        let (gone_in, gone_out) = (self.gone.clone(), self.gone.clone());
+        let (exited_in, exited_out) = (self.exited.clone(), self.exited.clone());
         let input = terminal.clone();
-        api.tasks.spawn("exec terminal in", async move {
+        self.api.tasks.spawn("exec terminal in", async move {
             let mut from = stream;
             // The end of input says nothing in a terminal; only the socket's end does.
             if forward_terminal(&mut from, &input).await == Ended::Lost && !exited_in.is_cancelled() {
@@ -188,7 +175,7 @@ impl Streams {
             }
             socket::linger(from).await;
         });
-        api.tasks.spawn("exec terminal out", async move {
+        self.api.tasks.spawn("exec terminal out", async move {
             if socket::pump_out(terminal, sink, exited_out).await == Ended::Lost {
                 gone_out.cancel();
             }
@@ -198,11 +185,11 @@ impl Streams {
     }
 
     /// Input only: its end closes the guest's stdin, and losing it is no reason to kill.
-    fn stdin(&mut self, api: &Arc<Api>, stdin: Arc<Fd>, socket: WebSocket, exited: &CancellationToken) {
+    fn stdin(&mut self, stdin: Arc<Fd>, socket: WebSocket) {
         let (mut sink, stream) = socket::split(socket);
         let (done, finished) = oneshot::channel();
-        let exited = exited.clone();
-        api.tasks.spawn("exec stdin", async move {
+        let exited = self.exited.clone();
+        self.api.tasks.spawn("exec stdin", async move {
             let pump = socket::pump_in(stream, stdin);
             tokio::pin!(pump);
             let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + socket::PING, socket::PING);
@@ -225,27 +212,20 @@ impl Streams {
     }
 
     /// Output only; losing the socket kills.
-    fn output(
-        &mut self,
-        api: &Arc<Api>,
-        from: Arc<Fd>,
-        socket: WebSocket,
-        gone: &CancellationToken,
-        exited: &CancellationToken,
-    ) {
+    fn output(&mut self, from: Arc<Fd>, socket: WebSocket) {
         let (sink, mut stream) = socket::split(socket);
         let (done, finished) = oneshot::channel();
-        let (gone, exited) = (gone.clone(), exited.clone());
+        let (gone, exited) = (self.gone.clone(), self.exited.clone());
         let sent = CancellationToken::new();
         let (lost, through) = (gone.clone(), sent.clone());
-        api.tasks.spawn("exec output socket", async move {
+        self.api.tasks.spawn("exec output socket", async move {
             // Reading is what answers pings and notices that the client is gone.
             let _ = socket::drain(&mut stream).await;
             if !through.is_cancelled() {
                 lost.cancel();
             }
         });
-        api.tasks.spawn("exec output", async move {
+        self.api.tasks.spawn("exec output", async move {
             if socket::pump_out(from, sink, exited).await == Ended::Lost {
                 gone.cancel();
             }

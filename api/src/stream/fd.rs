@@ -39,8 +39,7 @@ impl Fd {
     /// Writes all of it.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let written =
-                self.0.async_io(Interest::WRITABLE, |fd| Ok(nix::unistd::write(fd.as_fd(), bytes)?)).await?;
+            let written = self.0.async_io(Interest::WRITABLE, |fd| Ok(nix::unistd::write(fd.as_fd(), bytes)?)).await?;
             bytes = &bytes[written..];
         }
         Ok(())

@@ -72,7 +72,12 @@ pub(crate) async fn get(files: Arc<dyn Files>, id: InstanceId, path: &str, metho
 /// The headers make no sense, or it cannot be written.
 pub(crate) async fn post(files: Arc<dyn Files>, id: InstanceId, path: &str, headers: &HeaderMap, body: Body) -> Reply {
     let path = checked(path)?;
-    let set = SetAttributes { uid: number(headers, "uid")?, gid: number(headers, "gid")?, mode: mode(headers)?, ..SetAttributes::default() };
+    let set = SetAttributes {
+        uid: number(headers, "uid")?,
+        gid: number(headers, "gid")?,
+        mode: mode(headers)?,
+        ..SetAttributes::default()
+    };
     match header(headers, "type").unwrap_or("file") {
         "file" => {
             let append = match header(headers, "write").unwrap_or("overwrite") {
@@ -80,7 +85,15 @@ pub(crate) async fn post(files: Arc<dyn Files>, id: InstanceId, path: &str, head
                 "append" => true,
                 other => return Err(Error::invalid("X-Incus-write", format!("{other:?} is not overwrite or append"))),
             };
-            upload(files.as_ref(), id, &path, set, append, body).await?;
+            let how = OpenOptions {
+                write: true,
+                append,
+                truncate: !append,
+                create: Some(set.mode.unwrap_or(FILE_MODE)),
+                ..OpenOptions::default()
+            };
+            let file = files.open(id, &path, how).await.map_err(|e| refusal(&path, e))?;
+            upload(file.as_ref(), &path, set, body).await?;
         }
         "directory" => make_dir(files.as_ref(), id, &path, set).await.map_err(|e| refusal(&path, e))?,
         "symlink" => {
@@ -161,23 +174,8 @@ fn mode(headers: &HeaderMap) -> Result<Option<u32>, Error> {
     }
 }
 
-async fn upload(
-    files: &dyn Files,
-    id: InstanceId,
-    path: &Path,
-    set: SetAttributes,
-    append: bool,
-    body: Body,
-) -> Result<(), Error> {
+async fn upload(file: &dyn OpenFile, path: &Path, set: SetAttributes, body: Body) -> Result<(), Error> {
     let refused = |error| refusal(path, error);
-    let how = OpenOptions {
-        write: true,
-        append,
-        truncate: !append,
-        create: Some(set.mode.unwrap_or(FILE_MODE)),
-        ..OpenOptions::default()
-    };
-    let file = files.open(id, path, how).await.map_err(refused)?;
     let mut pieces = body.into_data_stream();
     let mut offset = 0;
     while let Some(piece) = pieces.next().await {

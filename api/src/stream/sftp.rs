@@ -175,7 +175,7 @@ impl Session {
         match request {
             Request::Open { path, flags, set } => self.open(id, path, options(flags, &set), answers).await,
             Request::OpenDir { path } => self.open_dir(id, path, answers).await,
-            Request::Read { handle, offset, length } => self.read(id, handle, offset, length, answers).await,
+            Request::Read { handle, offset, length } => self.read(id, handle, (offset, length), answers).await,
             Request::ReadDir { handle } => self.read_dir(id, handle, answers).await,
             Request::Stat { path, follow } => {
                 let found = self.files.stat(self.id, path, follow).await?;
@@ -265,7 +265,7 @@ impl Session {
         Ok(())
     }
 
-    async fn read(&self, id: u32, handle: u32, offset: u64, length: u32, answers: &mut Answers) -> Answered {
+    async fn read(&self, id: u32, handle: u32, (offset, length): (u64, u32), answers: &mut Answers) -> Answered {
         let length = (length as usize).min(MAX_DATA);
         let data = self.file(handle)?.read_at(offset, length).await?;
         match data.is_empty() && length > 0 {

@@ -27,7 +27,9 @@ async fn bad_bodies_are_refused() {
     let deep = "[".repeat(100_000);
     post(Body::from(deep)).await.error(400);
     assert_eq!(client.get("/1.0/profiles").await.ok(), json!(["/1.0/profiles/default"]));
-    for path in ["/1.0/profiles/..%2f..", "/1.0/profiles/%00", "/1.0/instances/%ff", "/1.0/operations/x", "/1.0/images/"] {
+    for path in
+        ["/1.0/profiles/..%2f..", "/1.0/profiles/%00", "/1.0/instances/%ff", "/1.0/operations/x", "/1.0/images/"]
+    {
         let answer = client.get(path).await;
         assert!(answer.code.is_client_error(), "{path}: {answer:?}");
     }

@@ -130,10 +130,9 @@ impl Client {
 
     pub async fn websocket(&self, path: &str) -> Result<Socket, String> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
-        let request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!(
-            "ws://test{path}"
-        ))
-        .unwrap();
+        let request =
+            tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!("ws://test{path}"))
+                .unwrap();
         let connected = tokio_tungstenite::client_async(request, stream).await;
         connected.map(|(socket, _)| socket).map_err(|e| e.to_string())
     }

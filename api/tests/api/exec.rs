@@ -168,7 +168,10 @@ async fn without_sockets() {
     world.create("c2", false).await;
     let text = client.post("/1.0/instances/c2/exec", json!({"command": ["true"]})).await.error(400);
     assert_eq!(text, "Instance is not running");
-    assert_eq!(client.post("/1.0/instances/c3/exec", json!({"command": ["true"]})).await.error(404), "Instance not found");
+    assert_eq!(
+        client.post("/1.0/instances/c3/exec", json!({"command": ["true"]})).await.error(404),
+        "Instance not found"
+    );
 }
 
 #[tokio::test]

@@ -64,13 +64,17 @@ async fn split_images_and_what_is_none() {
     let form = "--B\r\nContent-Disposition: form-data; name=\"metadata\"; filename=\"m\"\r\n\r\nMETA\r\n\
                 --B\r\nContent-Disposition: form-data; name=\"rootfs\"; filename=\"r\"\r\n\r\nROOT\r\n--B--\r\n";
     let send = |form: &str| {
-        let request = client.request(Method::POST, "/1.0/images").header("content-type", "multipart/form-data; boundary=B");
+        let request =
+            client.request(Method::POST, "/1.0/images").header("content-type", "multipart/form-data; boundary=B");
         client.send(request.header("x-incus-aliases", "alias=one&alias=two").body(Body::from(form.to_owned())).unwrap())
     };
     let ended = client.done(send(form).await).await;
     let fingerprint = ended.metadata.unwrap()["fingerprint"].as_str().unwrap().to_owned();
     assert_eq!(fingerprint, basalt_api::token::sha256(b"METAROOT").to_string());
-    assert_eq!(client.get("/1.0/images/aliases").await.ok(), json!(["/1.0/images/aliases/one", "/1.0/images/aliases/two"]));
+    assert_eq!(
+        client.get("/1.0/images/aliases").await.ok(),
+        json!(["/1.0/images/aliases/one", "/1.0/images/aliases/two"])
+    );
     let export = client.get(&format!("/1.0/images/{fingerprint}/export")).await;
     let text = String::from_utf8(export.bytes.to_vec()).unwrap();
     assert!(export.header("content-type").starts_with("multipart/form-data; boundary="));

@@ -122,7 +122,8 @@ async fn the_life_of_a_guest() {
     let world = World::of(1).await;
     let client = world.client();
     world.create("c1", true).await;
-    let put = |action: &str| client.call(Method::PUT, "/1.0/instances/c1/state", json!({"action": action, "timeout": 30}));
+    let put =
+        |action: &str| client.call(Method::PUT, "/1.0/instances/c1/state", json!({"action": action, "timeout": 30}));
     let status = || async { client.get("/1.0/instances/c1").await.ok()["status"].as_str().unwrap().to_owned() };
     assert_eq!(status().await, "Running");
     assert_eq!(put("start").await.error(400), "The instance is already running");
@@ -185,7 +186,13 @@ async fn edits_with_etags() {
     assert_eq!(after["config"].get("user.x"), None);
     assert_eq!(after["config"]["user.y"], "2");
     assert_eq!(after["description"], "edited");
-    assert!(client.patch("/1.0/instances/c1", json!({"config": {"limits.cpu": "x"}})).await.error(400).contains("limits.cpu"));
+    assert!(
+        client
+            .patch("/1.0/instances/c1", json!({"config": {"limits.cpu": "x"}}))
+            .await
+            .error(400)
+            .contains("limits.cpu")
+    );
 }
 
 #[tokio::test]
@@ -231,7 +238,10 @@ async fn live_states_and_filters() {
         let all = client.get(path).await.ok();
         all.as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(names("/1.0/instances?recursion=1&filter=status%20eq%20running%20and%20type%20eq%20container").await, ["c1"]);
+    assert_eq!(
+        names("/1.0/instances?recursion=1&filter=status%20eq%20running%20and%20type%20eq%20container").await,
+        ["c1"]
+    );
     assert_eq!(names("/1.0/instances?recursion=2&filter=name+eq+(%5Ec2%24%7C%5Ec2.*)").await, ["c2"]);
     assert_eq!(names("/1.0/instances?recursion=1&filter=location+eq+node2").await, ["c2"]);
     // One guest's state is asked of its home, from any member.

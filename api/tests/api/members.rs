@@ -34,7 +34,9 @@ async fn events_of_all_members_reach_every_listener_in_order() {
         let event = event(&mut listener).await;
         assert_eq!(event["location"], "node1");
         match event["type"].as_str().unwrap() {
-            "operation" if event["metadata"]["id"] == id => codes.push(event["metadata"]["status_code"].as_u64().unwrap()),
+            "operation" if event["metadata"]["id"] == id => {
+                codes.push(event["metadata"]["status_code"].as_u64().unwrap())
+            }
             "lifecycle" => actions.push(event["metadata"]["action"].as_str().unwrap().to_owned()),
             _ => {}
         }
@@ -106,7 +108,10 @@ async fn a_fresh_node() {
     assert!(text.contains("127.0.0.9"), "{text}");
     let answer = client.put("/1.0/cluster", json!({"server_name": "me", "enabled": true})).await;
     client.done(answer).await;
-    assert_eq!(client.get("/1.0/cluster").await.ok(), json!({"server_name": "me", "enabled": true, "member_config": []}));
+    assert_eq!(
+        client.get("/1.0/cluster").await.ok(),
+        json!({"server_name": "me", "enabled": true, "member_config": []})
+    );
     assert_eq!(client.get("/1.0/instances").await.ok(), json!([]));
 }
 
@@ -128,7 +133,10 @@ async fn members_and_groups() {
     client.delete("/1.0/cluster/groups/gpu").await.error(400);
     client.patch("/1.0/cluster/groups/gpu", json!({"members": []})).await.ok();
     client.delete("/1.0/cluster/groups/gpu").await.ok();
-    assert_eq!(client.get("/1.0/cluster/members/node2/state").await.ok()["storage_pools"]["default"]["space"]["total"], 100);
+    assert_eq!(
+        client.get("/1.0/cluster/members/node2/state").await.ok()["storage_pools"]["default"]["space"]["total"],
+        100
+    );
     client.post("/1.0/cluster/members/node2/state", json!({"action": "evacuate"})).await.error(501);
     client.delete("/1.0/cluster/members/node3").await.ok();
     client.get("/1.0/cluster/members/node3").await.error(404);

@@ -57,9 +57,21 @@ async fn server_keys() {
     edited["user.a"] = json!("");
     client.put("/1.0", json!({"config": edited})).await.ok();
     assert_eq!(client.get("/1.0").await.ok()["config"].get("user.a"), None);
-    assert!(client.patch("/1.0", json!({"config": {"cluster.max_voters": "4"}})).await.error(400).contains("cluster.max_voters"));
+    assert!(
+        client
+            .patch("/1.0", json!({"config": {"cluster.max_voters": "4"}}))
+            .await
+            .error(400)
+            .contains("cluster.max_voters")
+    );
     assert!(client.patch("/1.0", json!({"config": {"colour": "red"}})).await.error(400).contains("colour"));
-    assert!(client.patch("/1.0", json!({"config": {"core.https_address": "x"}})).await.error(400).contains("core.https_address"));
+    assert!(
+        client
+            .patch("/1.0", json!({"config": {"core.https_address": "x"}}))
+            .await
+            .error(400)
+            .contains("core.https_address")
+    );
 }
 
 #[tokio::test]
@@ -94,8 +106,17 @@ async fn projects() {
     assert_eq!(shown["config"]["user.a"], "b");
     assert_eq!(shown["config"]["features.profiles"], "true");
     client.put("/1.0/projects/p", shown).await.ok();
-    assert!(client.post("/1.0/projects", json!({"name": "q", "config": {"features.networks": "true"}})).await.error(400).contains("features.networks"));
-    assert_eq!(client.get("/1.0/projects/p/state").await.ok()["resources"]["instances"], json!({"Limit": -1, "Usage": 0}));
+    assert!(
+        client
+            .post("/1.0/projects", json!({"name": "q", "config": {"features.networks": "true"}}))
+            .await
+            .error(400)
+            .contains("features.networks")
+    );
+    assert_eq!(
+        client.get("/1.0/projects/p/state").await.ok()["resources"]["instances"],
+        json!({"Limit": -1, "Usage": 0})
+    );
     client.done(client.post("/1.0/projects/p", json!({"name": "r"})).await).await;
     client.delete("/1.0/projects/r").await.ok();
     client.delete("/1.0/projects/default").await.error(400);
@@ -146,11 +167,16 @@ async fn pools() {
     assert_eq!(client.post("/1.0/storage-pools", json!({"name": "fast", "driver": "zfs"})).await.code, 201);
     assert_eq!(client.get("/1.0/storage-pools/fast?target=node1").await.ok()["config"]["size"], "5GiB");
     assert_eq!(client.get("/1.0/storage-pools/fast?target=node2").await.ok()["config"], json!({}));
-    assert!(client.post("/1.0/storage-pools", json!({"name": "x", "driver": "ceph"})).await.error(400).contains("driver"));
+    assert!(
+        client.post("/1.0/storage-pools", json!({"name": "x", "driver": "ceph"})).await.error(400).contains("driver")
+    );
     let shown = client.get("/1.0/storage-pools/default").await.ok();
     assert_eq!(shown["status"], "Created");
     assert_eq!(shown["used_by"], json!(["/1.0/profiles/default"]));
-    assert_eq!(client.get("/1.0/storage-pools/default/resources").await.ok()["space"], json!({"used": 40, "total": 100}));
+    assert_eq!(
+        client.get("/1.0/storage-pools/default/resources").await.ok()["space"],
+        json!({"used": 40, "total": 100})
+    );
     world.create("c1", false).await;
     let volumes = client.get("/1.0/storage-pools/default/volumes?recursion=1").await.ok();
     assert_eq!(volumes[0]["name"], "c1");

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use axum::body::Body;
 use axum::Router;
+use axum::body::Body;
 use basalt_api::port::files::{
     FileAttributes, FileEntry, FileError, FileKind, Files, OpenDir, OpenFile, OpenOptions, SetAttributes,
 };
@@ -187,12 +187,8 @@ impl Membership for Facts {
     async fn bootstrap(&self, wanted: Bootstrap) -> Result<(), PortError> {
         let mut first = member(1);
         first.name = wanted.name;
-        let init = Init {
-            cluster_id: uuid::Uuid::new_v4(),
-            secrets: Secrets::default(),
-            member: first,
-            at: Timestamp(1),
-        };
+        let init =
+            Init { cluster_id: uuid::Uuid::new_v4(), secrets: Secrets::default(), member: first, at: Timestamp(1) };
         let init = Command::Cluster(ClusterCommand::Init(Box::new(init)));
         self.0.propose(init).await.map(|_| ()).map_err(|e| PortError::Conflict(e.to_string()))
     }
@@ -231,7 +227,9 @@ pub struct NoFiles;
 impl Files for NoFiles {
     async fn stat(&self, _: InstanceId, path: &Path, _: bool) -> Result<FileAttributes, FileError> {
         match path == Path::new("/") {
-            true => Ok(FileAttributes { kind: FileKind::Dir, mode: 0o755, uid: 0, gid: 0, size: 0, links: 1, modified: 0 }),
+            true => {
+                Ok(FileAttributes { kind: FileKind::Dir, mode: 0o755, uid: 0, gid: 0, size: 0, links: 1, modified: 0 })
+            }
             false => Err(FileError::NotFound),
         }
     }

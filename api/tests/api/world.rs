@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::guests::ProcessGuests;
-use crate::ports::{DiskImages, FakeTelemetry, Facts, NoFiles, RouterPeers};
+use crate::ports::{DiskImages, Facts, FakeTelemetry, NoFiles, RouterPeers};
 
 /// The state that all members share.
 #[derive(Debug)]
@@ -155,11 +155,8 @@ impl World {
     /// A cluster of `members`, with a pool, a network and a default profile that uses both.
     pub async fn of(members: u64) -> World {
         let key = rcgen::generate_simple_self_signed(vec!["basalt".to_owned()]).unwrap();
-        let secrets = Secrets {
-            api_certificate: key.cert.pem(),
-            api_key: key.signing_key.serialize_pem(),
-            ..Secrets::default()
-        };
+        let secrets =
+            Secrets { api_certificate: key.cert.pem(), api_key: key.signing_key.serialize_pem(), ..Secrets::default() };
         let init = Init { cluster_id: uuid::Uuid::new_v4(), secrets, member: member(1), at: Timestamp(1) };
         let mut state = ClusterState::default();
         state.apply(&Command::Cluster(ClusterCommand::Init(Box::new(init)))).unwrap();

@@ -71,7 +71,7 @@ impl TryFrom<Raw> for Config {
         }
         let ms = |value: Option<u64>, default: u64| Duration::from_millis(value.unwrap_or(default));
         let heartbeat = ms(raw.heartbeat_ms, 100);
-        let election = (ms(raw.election_min_ms, 300), ms(raw.election_max_ms, 500));
+        let election = (ms(raw.election_min_ms, 350), ms(raw.election_max_ms, 550));
         if heartbeat.is_zero() || election.0 < heartbeat * 2 || election.1 <= election.0 {
             mistakes.push("heartbeat_ms, election_min_ms, election_max_ms: an election must take at least two heartbeats, and its maximum be above its minimum".into());
         }

@@ -27,6 +27,8 @@ pub struct Heartbeats(Mutex<Heard>);
 #[derive(Debug, Default)]
 struct Heard {
     beats: BTreeMap<NodeId, (Instant, Load)>,
+    /// Since when each member is listened for: since this leadership began, or since it joined.
+    expected: BTreeMap<NodeId, Instant>,
     leading_since: Option<Instant>,
 }
 
@@ -50,17 +52,17 @@ impl Heartbeats {
     fn leads(&self, yes: bool) {
         let mut heard = self.lock();
         if yes && heard.leading_since.is_none() {
-            *heard = Heard { beats: BTreeMap::new(), leading_since: Some(Instant::now()) };
+            *heard = Heard { leading_since: Some(Instant::now()), ..Heard::default() };
         } else if !yes {
             heard.leading_since = None;
         }
     }
 
-    /// Time since the member was heard, or since anybody has listened.
-    fn silence(&self, node: NodeId) -> Option<Duration> {
-        let heard = self.lock();
-        let last = heard.beats.get(&node).map(|(at, _)| *at).or(heard.leading_since)?;
-        Some(last.elapsed())
+    /// Time since the member was heard, or since it is listened for, which begins with the first call.
+    fn silence(&self, node: NodeId) -> Duration {
+        let mut heard = self.lock();
+        let since = *heard.expected.entry(node).or_insert_with(Instant::now);
+        heard.beats.get(&node).map_or(since, |(at, _)| *at).elapsed()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
@@ -77,7 +79,7 @@ impl Liveness for Heartbeats {
         match heard.beats.get(&node) {
             Some((at, load)) => Some(Load { age: at.elapsed(), ..load.clone() }),
             None => {
-                let silence = heard.leading_since?.elapsed();
+                let silence = heard.expected.get(&node)?.elapsed();
                 (silence > UNKNOWN).then(|| Load { age: silence * 2, ..Load::default() })
             }
         }
@@ -106,7 +108,7 @@ async fn look(cluster: &dyn Cluster, heartbeats: &Heartbeats, clock: &Clock) {
     let view = cluster.view();
     let threshold = threshold(&view);
     for member in view.members.values() {
-        let Some(silence) = heartbeats.silence(member.id) else { continue };
+        let silence = heartbeats.silence(member.id);
         let heard = heartbeats.heard(member.id);
         if let Some(health) = verdict(member, silence, heard, threshold, clock) {
             tracing::info!(member = %member.name, ?health, ?silence, "health changed");
@@ -136,5 +138,32 @@ fn verdict(member: &Member, silence: Duration, heard: bool, threshold: Duration,
         Health::Online if silence > threshold => Some(Health::Offline { since: clock.now() }),
         Health::Offline { .. } if heard && silence < threshold / 2 => Some(Health::Online),
         Health::Online | Health::Offline { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(2);
+
+    #[test]
+    fn a_member_that_has_just_joined_is_not_silent() {
+        let heartbeats = Heartbeats::default();
+        heartbeats.leads(true);
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(heartbeats.silence(NODE) < Duration::from_millis(20), "listening began just now");
+        assert!(heartbeats.load(NODE).is_none(), "unknown, which is neither there nor gone");
+    }
+
+    #[test]
+    fn a_new_leadership_knows_nothing_of_the_old_one() {
+        let heartbeats = Heartbeats::default();
+        heartbeats.leads(true);
+        heartbeats.record(NODE, Load::default());
+        assert!(heartbeats.heard(NODE));
+        heartbeats.leads(false);
+        heartbeats.leads(true);
+        assert!(!heartbeats.heard(NODE));
     }
 }

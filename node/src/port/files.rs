@@ -61,7 +61,9 @@ impl NodeFiles {
         match instance.spec.kind {
             Kind::Container => {}
             Kind::VirtualMachine => {
-                return Err(PortError::Invalid("files of virtual machines cannot be reached from outside".into()).into());
+                return Err(
+                    PortError::Invalid("files of virtual machines cannot be reached from outside".into()).into()
+                );
             }
         }
         if let Some((found, pid)) = self.running(id, instance).await? {
@@ -240,7 +242,8 @@ impl OpenDir for Listed {
         let (listing, owners) = (Arc::clone(&self.listing), Arc::clone(&self.owners));
         let list = move || {
             let found = listing.lock().unwrap_or_else(PoisonError::into_inner).next(count)?;
-            let entry = |(name, found): (OsString, Attributes)| FileEntry { name, attributes: attributes(&found, &owners) };
+            let entry =
+                |(name, found): (OsString, Attributes)| FileEntry { name, attributes: attributes(&found, &owners) };
             Ok(found.into_iter().map(entry).collect())
         };
         blocking("list a guest's folder", list).await
@@ -279,7 +282,9 @@ impl Files for NodeFiles {
 
     async fn mkdir(&self, id: InstanceId, path: &Path, mode: u32) -> Result<(), FileError> {
         let path = path.to_owned();
-        self.act(id, move |root| root.place(&path).and_then(|(folder, name)| folder.mkdir(&name, mode))).await.map(|_| ())
+        self.act(id, move |root| root.place(&path).and_then(|(folder, name)| folder.mkdir(&name, mode)))
+            .await
+            .map(|_| ())
     }
 
     async fn remove_file(&self, id: InstanceId, path: &Path) -> Result<(), FileError> {

@@ -260,8 +260,11 @@ impl Core {
 
     pub(crate) fn standing(&self, options: &Options, applied: Version) -> Standing {
         let seen = self.seen();
-        let membership = seen.membership_config.membership();
-        let voters: Vec<_> = membership.voter_ids().map(NodeId).collect();
+        // While voters change, two sets must agree: who is not in both does not count yet, or no longer.
+        let membership = seen.committed_membership_config.membership();
+        let sets = membership.get_joint_config();
+        let votes = |id: &u64| !sets.is_empty() && sets.iter().all(|set| set.contains(id));
+        let (voters, learners): (Vec<u64>, Vec<u64>) = membership.nodes().map(|(id, _)| *id).partition(votes);
         let last_contact = match seen.state.is_leader() {
             true => quorum_age(&seen),
             false => self.heard.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed()),
@@ -271,8 +274,8 @@ impl Core {
             me: self.identity.node_id,
             leader: seen.current_leader.map(NodeId),
             term: seen.current_term,
-            learners: membership.learner_ids().map(NodeId).collect(),
-            voters,
+            voters: voters.into_iter().map(NodeId).collect(),
+            learners: learners.into_iter().map(NodeId).collect(),
             last_contact,
             stale: seen.current_leader.is_none() || silent,
             last_log: seen.last_log_index.unwrap_or(0),

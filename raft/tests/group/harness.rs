@@ -302,9 +302,10 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-pub fn leader(nodes: &[Node]) -> usize {
-    let leader = nodes.iter().position(|n| n.cluster.leadership().borrow().mine);
-    leader.expect("one member leads")
+pub async fn leader(nodes: &[Node]) -> usize {
+    let leads = || nodes.iter().position(|n| n.cluster.leadership().borrow().mine);
+    until("one member leads", || leads().is_some()).await;
+    leads().unwrap_or(0)
 }
 
 pub fn logging() {

@@ -33,8 +33,10 @@ fn main() -> ExitCode {
 fn down(folder: &Path) -> Result<()> {
     if let Some(record) = Slot::demo_record() {
         sweep::remove(&record)?;
+        Slot::clear_demo();
         println!("The demo is gone.");
     }
+    facility::release_zfs();
     if folder.exists() {
         std::fs::remove_dir_all(folder).context("remove the demo's folder")?;
     }

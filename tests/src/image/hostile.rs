@@ -52,7 +52,8 @@ const ATTACKS: &[(&str, Attack)] = &[
         a.raw(EntryType::Regular, "rootfs/file", "", b"pwned")?;
         a.raw(EntryType::Link, &format!("rootfs/out{}", &canary[folder.len()..]), "rootfs/file", b"")
     }),
-    ("device-node", |a, _| a.raw(EntryType::Block, "rootfs/dev/sda", "", b"")),
+    // Below /dev they are skipped, as stock images have some there; anywhere else one is a way to the disk.
+    ("device-node", |a, _| a.raw(EntryType::Block, "rootfs/disk", "", b"")),
     ("metadata-symlink", |a, _| a.raw(EntryType::Symlink, "metadata.yaml", "/etc/passwd", b"")),
 ];
 

@@ -59,6 +59,12 @@ impl Slot {
         read(&path(0))
     }
 
+    /// Takes the demo's empty record away, with the folder when no testbed has one.
+    pub fn clear_demo() {
+        let _ = std::fs::remove_file(path(0));
+        let _ = std::fs::remove_dir(RECORDS);
+    }
+
     /// `None` when it is in use: locked, or with a record that says what is still there.
     fn claim(number: u8, prefix: String, parent: PathBuf, keep: bool) -> Result<Option<Self>> {
         std::fs::create_dir_all(RECORDS).context(RECORDS)?;

@@ -49,8 +49,14 @@ pub fn remove(record: &Record) -> Result<()> {
     if record.dir.exists() {
         host::try_run(&["umount", "-l", super::path(&record.dir)]);
     }
-    for folder in cgroups(&record.dir) {
-        remove_cgroup(&folder);
+    // The kernel lets go of a group some moments after its last process.
+    wait::until_true("cgroups are empty", Duration::from_secs(15), || {
+        cgroups(&record.dir).iter().for_each(|folder| remove_cgroup(folder));
+        Ok(cgroups(&record.dir).is_empty())
+    })?;
+    // The common parents; those of other testbeds keep theirs.
+    for hierarchy in folders(Path::new("/sys/fs/cgroup")) {
+        let _ = std::fs::remove_dir(hierarchy.join("basalt"));
     }
     for netns in &namespaces {
         host::run(&["ip", "netns", "del", netns])?;
@@ -149,7 +155,7 @@ fn remove_cgroup(folder: &Path) {
     for child in folders(folder) {
         remove_cgroup(&child);
     }
-    // Busy or gone: a busy one is still there for the next sweep.
+    // Busy or gone: a busy one is tried again.
     let _ = std::fs::remove_dir(folder);
 }
 

@@ -173,10 +173,11 @@ impl Files for MemoryFiles {
 
     async fn remove_file(&self, _: InstanceId, path: &Path) -> Result<(), FileError> {
         let path = Path::new("/").join(path);
-        match at(&mut lock(&self.0), &path)?.attributes.kind {
-            FileKind::Dir => return Err(FileError::IsDir),
-            _ => lock(&self.0).remove(&path),
-        };
+        let mut tree = lock(&self.0);
+        if at(&mut tree, &path)?.attributes.kind == FileKind::Dir {
+            return Err(FileError::IsDir);
+        }
+        tree.remove(&path);
         Ok(())
     }
 

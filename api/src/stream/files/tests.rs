@@ -58,7 +58,10 @@ async fn folders_and_links() {
     put(&files, "/d/l", &[("x-lxd-type", "symlink")], "/target").await.unwrap();
     put(&files, "/d/f", &[], "").await.unwrap();
     let dir = get(files.clone(), id(), "/d", &Method::GET).await.unwrap();
-    assert_eq!([&dir.headers()["x-lxd-type"], &dir.headers()["x-lxd-mode"], &dir.headers()["x-lxd-uid"]], ["directory", "0750", "3"]);
+    assert_eq!(
+        [&dir.headers()["x-lxd-type"], &dir.headers()["x-lxd-mode"], &dir.headers()["x-lxd-uid"]],
+        ["directory", "0750", "3"]
+    );
     let envelope: serde_json::Value = serde_json::from_slice(&bytes(dir).await).unwrap();
     assert_eq!((&envelope["type"], &envelope["metadata"]), (&"sync".into(), &serde_json::json!(["f", "l"])));
     let link = get(files.clone(), id(), "/d/l", &Method::GET).await.unwrap();

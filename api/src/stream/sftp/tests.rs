@@ -124,13 +124,13 @@ async fn files_are_written_and_read() {
     let read = client.call(5, &[handle.clone(), long(6), number(100)]).await;
     assert_eq!((read.kind, read.string(0)), (103, &b"world"[..]));
     assert_eq!(client.call(5, &[handle.clone(), long(11), number(1)]).await.code(), Code::Eof as u32);
-    let stat = client.call(8, &[handle.clone()]).await;
+    let stat = client.call(8, std::slice::from_ref(&handle)).await;
     assert_eq!((stat.kind, stat.number(0), stat.number(8), stat.number(20)), (105, 15, 11, 0o100_600));
     let size = [number(1), long(5)].concat();
     assert_eq!(client.call(10, &[handle.clone(), size]).await.code(), 0);
     assert_eq!(client.call(200, &[text("fsync@openssh.com"), handle.clone()]).await.code(), 0);
-    assert_eq!(client.call(4, &[handle.clone()]).await.code(), 0);
-    assert_eq!(client.call(4, &[handle.clone()]).await.code(), Code::Failure as u32);
+    assert_eq!(client.call(4, std::slice::from_ref(&handle)).await.code(), 0);
+    assert_eq!(client.call(4, std::slice::from_ref(&handle)).await.code(), Code::Failure as u32);
     assert_eq!(client.call(5, &[handle, long(0), number(1)]).await.code(), Code::Failure as u32);
     assert_eq!(files.content("/a").unwrap(), b"hello");
     let owner = [number(2 | 4 | 8), number(7), number(8), number(0o755), number(1), number(2)].concat();
@@ -152,7 +152,7 @@ async fn folders_links_and_names() {
     let dir = client.call(11, &[text("/d")]).await.handle();
     let mut seen = 0;
     loop {
-        let names = client.call(12, &[dir.clone()]).await;
+        let names = client.call(12, std::slice::from_ref(&dir)).await;
         if names.kind == 101 {
             assert_eq!(names.code(), Code::Eof as u32);
             break;
@@ -221,7 +221,7 @@ async fn bounds_hold() {
     // A read of 4 GiB is answered with what one packet holds at most.
     let handle = text(number(1));
     client.call(10, &[handle.clone(), [number(1), long(1 << 20)].concat()]).await;
-    assert_eq!(client.call(5, &[handle, long(0), number(u32::MAX)]).await.code(), Code::Eof as u32);
+    assert_eq!(client.call(5, &[handle, long(0), number(u32::MAX)]).await.string(0).len(), MAX_DATA);
     // Too large: the session ends.
     client.stream.write_all(&number(1 << 30)).await.unwrap();
     assert!(client.packet().await.is_none());

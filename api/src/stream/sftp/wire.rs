@@ -46,26 +46,78 @@ pub(super) struct Malformed;
 /// What the client wants.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
-    Open { path: &'a Path, flags: u32, set: SetAttributes },
-    Close { handle: u32 },
-    Read { handle: u32, offset: u64, length: u32 },
-    Write { handle: u32, offset: u64, data: &'a [u8] },
-    Stat { path: &'a Path, follow: bool },
-    HandleStat { handle: u32 },
-    SetStat { path: &'a Path, set: SetAttributes },
-    HandleSetStat { handle: u32, set: SetAttributes },
-    OpenDir { path: &'a Path },
-    ReadDir { handle: u32 },
-    Remove { path: &'a Path },
-    Mkdir { path: &'a Path, set: SetAttributes },
-    Rmdir { path: &'a Path },
-    RealPath { path: &'a Path },
-    Rename { from: &'a Path, to: &'a Path, replace: bool },
-    ReadLink { path: &'a Path },
+    Open {
+        path: &'a Path,
+        flags: u32,
+        set: SetAttributes,
+    },
+    Close {
+        handle: u32,
+    },
+    Read {
+        handle: u32,
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        handle: u32,
+        offset: u64,
+        data: &'a [u8],
+    },
+    Stat {
+        path: &'a Path,
+        follow: bool,
+    },
+    HandleStat {
+        handle: u32,
+    },
+    SetStat {
+        path: &'a Path,
+        set: SetAttributes,
+    },
+    HandleSetStat {
+        handle: u32,
+        set: SetAttributes,
+    },
+    OpenDir {
+        path: &'a Path,
+    },
+    ReadDir {
+        handle: u32,
+    },
+    Remove {
+        path: &'a Path,
+    },
+    Mkdir {
+        path: &'a Path,
+        set: SetAttributes,
+    },
+    Rmdir {
+        path: &'a Path,
+    },
+    RealPath {
+        path: &'a Path,
+    },
+    Rename {
+        from: &'a Path,
+        to: &'a Path,
+        replace: bool,
+    },
+    ReadLink {
+        path: &'a Path,
+    },
     /// The target comes first, as OpenSSH has it; the draft says otherwise, and nobody follows it.
-    Symlink { target: &'a Path, path: &'a Path },
-    HardLink { existing: &'a Path, path: &'a Path },
-    Sync { handle: u32 },
+    Symlink {
+        target: &'a Path,
+        path: &'a Path,
+    },
+    HardLink {
+        existing: &'a Path,
+        path: &'a Path,
+    },
+    Sync {
+        handle: u32,
+    },
     Limits,
     Unknown,
 }

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn ids_go_both_ways() {
-        let ids = Ids::parse("         0    1000000      1000\n      1000 1000 1\n      1001    1001001      64535\n").unwrap();
+        let ids = Ids::parse("         0    1000000      1000\n      1000 1000 1\n      1001    1001001      64535\n")
+            .unwrap();
         for (inside, outside) in [(0, 1_000_000), (999, 1_000_999), (1000, 1000), (1001, 1_001_001)] {
             assert_eq!(ids.outside(inside).unwrap(), outside);
             assert_eq!(ids.inside(outside), Some(inside));
