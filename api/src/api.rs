@@ -50,6 +50,7 @@ pub struct Api {
     pub(crate) recordings: Recordings,
     pub(crate) pending: crate::routes::pending::Pending,
     pub(crate) metrics: ApiMetrics,
+    pub(crate) started: std::time::Instant,
 }
 
 impl Api {
@@ -69,6 +70,7 @@ impl Api {
             recordings: Recordings::default(),
             pending: crate::routes::pending::Pending::default(),
             metrics,
+            started: std::time::Instant::now(),
             ports,
         })
     }

@@ -116,7 +116,11 @@ impl Agent {
                     if host_objects_changed(&view, &changed) {
                         self.host_pass(&changed).await;
                     }
+                    let removed = view.images.keys().any(|image| !changed.images.contains_key(image));
                     view = changed;
+                    if removed {
+                        self.parts.images.sweep(&self.parts, &view).await;
+                    }
                     let now = Wishes::of(&view, self.parts.me);
                     for id in wishes.differing(&now) {
                         self.wake(id);

@@ -42,7 +42,7 @@ pub async fn run(cluster: Arc<dyn Cluster>, me: NodeId, abilities: Abilities, sh
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut view = cluster.view();
     loop {
-        match view.members.get(&me).map(|member| member.announced.clone()) {
+        match view.members.get(&me).map(|member| (member.awaited, member.announced.clone())) {
             // A fresh joiner does not know itself yet: the state is on its way.
             None => {
                 tokio::select! {
@@ -50,9 +50,9 @@ pub async fn run(cluster: Arc<dyn Cluster>, me: NodeId, abilities: Abilities, sh
                     changed = cluster.changed_since(view.version) => view = changed,
                 }
             }
-            Some(told) => {
+            Some((awaited, told)) => {
                 let now = abilities.announce(told.api_address.clone(), told.cluster_address.clone());
-                if now == told {
+                if now == told && !awaited {
                     return;
                 }
                 let command = MemberCommand::Announce { id: me, announcement: Box::new(now) };

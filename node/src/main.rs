@@ -1,5 +1,7 @@
 //! `basaltd`: the Basalt agent.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use basalt_node::Config;
 use basalt_node::config::{Flags, Raw};
@@ -28,7 +30,11 @@ fn start() -> anyhow::Result<()> {
         return Ok(());
     }
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).context("log: not a filter")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed before ours"))?;

@@ -137,11 +137,7 @@ async fn build(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Built> {
     let api = Api::new(Context {
         cluster: cluster.clone(),
         guests: Arc::new(NodeGuests { cluster: cluster.clone(), drivers: engine.drivers.clone() }),
-        files: Arc::new(NodeFiles {
-            cluster: cluster.clone(),
-            drivers: engine.drivers.clone(),
-            pools: pools.clone(),
-        }),
+        files: Arc::new(NodeFiles { cluster: cluster.clone(), drivers: engine.drivers.clone(), pools: pools.clone() }),
         peers: peers.clone(),
         telemetry: telemetry.clone(),
         images: Arc::new(NodeImages { cluster: cluster.clone(), shelf: shelf.clone() }),

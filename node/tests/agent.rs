@@ -138,6 +138,7 @@ fn init() -> Init {
         certificate_pem: String::new(),
         joined_at: Timestamp(1),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: "default".into(),

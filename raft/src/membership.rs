@@ -69,7 +69,9 @@ pub(crate) fn plan(state: &ClusterState, group: &Group, me: u64, caught_up: impl
 
 fn wanted_voters(state: &ClusterState, group: &Group, me: u64) -> BTreeSet<u64> {
     let limit = state.config.get("cluster.max_voters").and_then(|v| v.parse().ok()).unwrap_or(3_usize);
-    let healthy = |id: u64| id == me || state.members.get(&NodeId(id)).is_some_and(|m| m.health == Health::Online);
+    // One that was admitted and not heard of since may be a ghost: it must not count for a quorum.
+    let there = |m: &basalt_model::member::Member| m.health == Health::Online && !m.awaited;
+    let healthy = |id: u64| id == me || state.members.get(&NodeId(id)).is_some_and(there);
     let mut candidates: Vec<(u64, &str)> = state
         .members
         .values()

@@ -39,6 +39,7 @@ fn member(id: u64) -> Member {
         certificate_pem: String::new(),
         joined_at: Timestamp(1),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: "default".into(),

@@ -1,8 +1,5 @@
 //! `/1.0/metrics`: this member's guests, and what this program counts.
 
-use std::sync::OnceLock;
-use std::time::Instant;
-
 use axum::extract::Request;
 
 use crate::call::Call;
@@ -11,9 +8,6 @@ use crate::reply::{self, Reply};
 
 /// What Prometheus takes the text for.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// When the first page was asked for, or the API was built.
-static STARTED: OnceLock<Instant> = OnceLock::new();
 
 pub(crate) async fn get(call: Call, request: Request) -> Reply {
     if let Ok(answer) = call.to_target(request).await? {
@@ -40,7 +34,7 @@ pub(crate) async fn get(call: Call, request: Request) -> Reply {
     // Figures of the program are not for those who see some projects only.
     let all = call.who.full() || metrics_only;
     let daemon = all.then(|| Daemon {
-        uptime_secs: STARTED.get_or_init(Instant::now).elapsed().as_secs_f64(),
+        uptime_secs: call.api.started.elapsed().as_secs_f64(),
         operations: call.api.operations.list().iter().filter(|(_, op)| !op.is_final()).count(),
         warnings: super::warning::all(&call).len(),
     });

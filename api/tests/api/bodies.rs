@@ -1,6 +1,5 @@
 //! Bodies and connections that mean no good.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -61,5 +60,4 @@ async fn connections_are_bounded() {
     Client::new(&socket).get("/").await.ok();
     shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(10), serving).await.expect("it drains").unwrap();
-    let _ = Arc::new(());
 }

@@ -12,31 +12,31 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 
-pub type Socket = WebSocketStream<UnixStream>;
+pub(crate) type Socket = WebSocketStream<UnixStream>;
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub code: StatusCode,
-    pub headers: HeaderMap,
-    pub bytes: Bytes,
+pub(crate) struct Answer {
+    pub(crate) code: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
     /// The metadata of a sync answer.
     #[track_caller]
-    pub fn ok(&self) -> Value {
+    pub(crate) fn ok(&self) -> Value {
         assert!(self.code.is_success(), "{}: {}", self.code, self.json()["error"]);
         self.json()["metadata"].clone()
     }
 
     /// The text of an error.
     #[track_caller]
-    pub fn error(&self, code: u16) -> String {
+    pub(crate) fn error(&self, code: u16) -> String {
         assert_eq!(self.code.as_u16(), code, "{}", String::from_utf8_lossy(&self.bytes));
         let envelope = self.json();
         assert_eq!(envelope["error_code"], code);
@@ -44,28 +44,28 @@ impl Answer {
         envelope["error"].as_str().unwrap().to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
     }
 }
 
 /// Speaks to one unix socket, with a connection for each request as the stock clients do.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
     agent: &'static str,
 }
 
 impl Client {
-    pub fn new(socket: &Path) -> Self {
+    pub(crate) fn new(socket: &Path) -> Self {
         Client { socket: socket.to_owned(), agent: "LXD 5.0.2 (test)" }
     }
 
-    pub fn incus(&self) -> Self {
+    pub(crate) fn incus(&self) -> Self {
         Client { agent: "Incus 6.0.4 (test)", ..self.clone() }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -75,37 +75,37 @@ impl Client {
         Answer { code: parts.status, headers: parts.headers, bytes }
     }
 
-    pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(path).header("host", "test").header("user-agent", self.agent)
     }
 
-    pub async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
         self.send(self.request(method, path).body(Body::from(body.to_string())).unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call(Method::POST, path, body).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.call(Method::PUT, path, body).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.call(Method::PATCH, path, body).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.call(Method::DELETE, path, json!(null)).await
     }
 
     /// Waits for the operation of an async answer.
     #[track_caller]
-    pub fn wait(&self, answer: &Answer) -> impl Future<Output = Operation> + use<'_> {
+    pub(crate) fn wait(&self, answer: &Answer) -> impl Future<Output = Operation> + use<'_> {
         assert_eq!(answer.code, StatusCode::ACCEPTED, "{}", String::from_utf8_lossy(&answer.bytes));
         let url = answer.json()["operation"].as_str().unwrap().to_owned();
         async move {
@@ -115,20 +115,20 @@ impl Client {
     }
 
     /// The operation of an async answer, which must end well.
-    pub async fn done(&self, answer: Answer) -> Operation {
+    pub(crate) async fn done(&self, answer: Answer) -> Operation {
         let ended = self.wait(&answer).await;
         assert!(ended.succeeded(), "{ended:?}");
         ended
     }
 
     /// The operation of an async answer, which must fail.
-    pub async fn fails(&self, answer: Answer) -> String {
+    pub(crate) async fn fails(&self, answer: Answer) -> String {
         let ended = self.wait(&answer).await;
         assert!(ended.is_final() && !ended.succeeded(), "{ended:?}");
         ended.err
     }
 
-    pub async fn websocket(&self, path: &str) -> Result<Socket, String> {
+    pub(crate) async fn websocket(&self, path: &str) -> Result<Socket, String> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
         let request =
             tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!("ws://test{path}"))

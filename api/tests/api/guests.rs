@@ -11,9 +11,9 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 #[derive(Debug)]
-pub struct ProcessGuests;
+pub(crate) struct ProcessGuests;
 
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     /// Kept so that its size can be set.
     terminal: Option<OwnedFd>,

@@ -2,6 +2,7 @@
 //! are processes of this machine.
 
 #![allow(clippy::disallowed_methods)] // tests spawn tasks and processes of their own
+#![allow(clippy::unwrap_used)] // helpers of tests, too, fail by panicking
 
 mod access;
 mod bodies;

@@ -33,17 +33,17 @@ use crate::world::{LocalCluster, member};
 /// Sends requests to the routers of other members, over a real HTTP connection in memory, as that member's listener
 /// would take them.
 #[derive(Debug, Clone, Default)]
-pub struct RouterPeers {
+pub(crate) struct RouterPeers {
     routers: Arc<Mutex<BTreeMap<NodeId, Router>>>,
     me: NodeId,
 }
 
 impl RouterPeers {
-    pub fn of(&self, me: NodeId) -> Self {
+    pub(crate) fn of(&self, me: NodeId) -> Self {
         RouterPeers { me, ..self.clone() }
     }
 
-    pub fn add(&self, node: NodeId, router: Router) {
+    pub(crate) fn add(&self, node: NodeId, router: Router) {
         self.routers.lock().unwrap().insert(node, router);
     }
 }
@@ -76,7 +76,7 @@ impl Peers for RouterPeers {
 
 /// Live states that tests set.
 #[derive(Debug, Default)]
-pub struct FakeTelemetry(pub Mutex<BTreeMap<InstanceId, LiveState>>);
+pub(crate) struct FakeTelemetry(pub(crate) Mutex<BTreeMap<InstanceId, LiveState>>);
 
 #[async_trait]
 impl Telemetry for FakeTelemetry {
@@ -103,10 +103,10 @@ impl Telemetry for FakeTelemetry {
 
 /// Images as plain files. Whatever is uploaded is an image; its properties say how it came.
 #[derive(Debug)]
-pub struct DiskImages(PathBuf);
+pub(crate) struct DiskImages(PathBuf);
 
 impl DiskImages {
-    pub fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: PathBuf) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
         DiskImages(folder)
     }
@@ -180,7 +180,7 @@ impl Images for DiskImages {
 
 /// Facts of a host that does not exist.
 #[derive(Debug)]
-pub struct Facts(pub LocalCluster);
+pub(crate) struct Facts(pub(crate) LocalCluster);
 
 #[async_trait]
 impl Membership for Facts {
@@ -221,7 +221,7 @@ impl Membership for Facts {
 
 /// Guests without any files but an empty root: the file routes have tests of their own beside them.
 #[derive(Debug)]
-pub struct NoFiles;
+pub(crate) struct NoFiles;
 
 #[async_trait]
 impl Files for NoFiles {

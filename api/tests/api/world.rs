@@ -30,16 +30,16 @@ use crate::ports::{DiskImages, Facts, FakeTelemetry, NoFiles, RouterPeers};
 
 /// The state that all members share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     state: Mutex<ClusterState>,
     view: watch::Sender<StateView>,
-    pub stale: AtomicBool,
+    pub(crate) stale: AtomicBool,
 }
 
 /// One member's port on it.
 #[derive(Debug, Clone)]
-pub struct LocalCluster {
-    pub shared: Arc<Shared>,
+pub(crate) struct LocalCluster {
+    pub(crate) shared: Arc<Shared>,
     me: NodeId,
 }
 
@@ -91,19 +91,19 @@ impl Cluster for LocalCluster {
 }
 
 /// One member with its API on a unix socket.
-pub struct Node {
-    pub api: Arc<Api>,
-    pub client: Client,
-    pub socket: PathBuf,
-    pub cluster: LocalCluster,
+pub(crate) struct Node {
+    pub(crate) api: Arc<Api>,
+    pub(crate) client: Client,
+    pub(crate) socket: PathBuf,
+    pub(crate) cluster: LocalCluster,
 }
 
 /// A cluster of some members.
-pub struct World {
-    pub nodes: Vec<Node>,
-    pub shared: Arc<Shared>,
-    pub telemetry: Arc<FakeTelemetry>,
-    pub folder: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) telemetry: Arc<FakeTelemetry>,
+    pub(crate) folder: tempfile::TempDir,
     shutdown: CancellationToken,
 }
 
@@ -124,11 +124,10 @@ fn announcement(number: u64) -> Announcement {
         memory: 8 << 30,
         drivers: [("container".to_owned(), "1".to_owned())].into_iter().collect(),
         storage_drivers: [("dir".to_owned(), "1".to_owned())].into_iter().collect(),
-        ..Announcement::default()
     }
 }
 
-pub fn member(number: u64) -> Member {
+pub(crate) fn member(number: u64) -> Member {
     Member {
         id: NodeId(number),
         name: MemberName::new(format!("node{number}")).unwrap(),
@@ -136,6 +135,7 @@ pub fn member(number: u64) -> Member {
         certificate_pem: String::new(),
         joined_at: Timestamp(1),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: String::new(),
@@ -148,12 +148,12 @@ pub fn member(number: u64) -> Member {
 
 impl World {
     /// A node that belongs to no cluster yet.
-    pub async fn fresh() -> World {
+    pub(crate) async fn fresh() -> World {
         World::build(ClusterState::default(), 1).await
     }
 
     /// A cluster of `members`, with a pool, a network and a default profile that uses both.
-    pub async fn of(members: u64) -> World {
+    pub(crate) async fn of(members: u64) -> World {
         let key = rcgen::generate_simple_self_signed(vec!["basalt".to_owned()]).unwrap();
         let secrets =
             Secrets { api_certificate: key.cert.pem(), api_key: key.signing_key.serialize_pem(), ..Secrets::default() };
@@ -231,24 +231,24 @@ impl World {
         World { nodes, shared, telemetry, folder, shutdown }
     }
 
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.nodes[0].client
     }
 
-    pub fn state(&self) -> StateView {
+    pub(crate) fn state(&self) -> StateView {
         self.shared.view.borrow().clone()
     }
 
-    pub async fn propose(&self, command: Command) {
+    pub(crate) async fn propose(&self, command: Command) {
         self.nodes[0].cluster.propose(command).await.unwrap();
     }
 
     /// An instance with an empty root.
-    pub async fn create(&self, name: &str, start: bool) {
+    pub(crate) async fn create(&self, name: &str, start: bool) {
         self.create_on(name, start, "").await;
     }
 
-    pub async fn create_on(&self, name: &str, start: bool, query: &str) {
+    pub(crate) async fn create_on(&self, name: &str, start: bool, query: &str) {
         let body = serde_json::json!({"name": name, "source": {"type": "none"}, "start": start});
         let answer = self.client().post(&format!("/1.0/instances{query}"), body).await;
         self.client().done(answer).await;
@@ -321,6 +321,6 @@ fn fate(instance: &Instance) -> (Phase, bool, Option<&'static str>) {
 }
 
 /// Makes a member offline, as the health controller would.
-pub fn offline(number: u64) -> Command {
+pub(crate) fn offline(number: u64) -> Command {
     Command::Member(MemberCommand::SetHealth { id: NodeId(number), health: Health::Offline { since: Timestamp(7) } })
 }

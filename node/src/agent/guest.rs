@@ -113,7 +113,8 @@ async fn record(parts: &Parts, wanted: &Desired, set: BTreeMap<String, Option<St
 async fn root(parts: &Parts, view: &StateView, instance: &Instance, map: Option<IdMap>) -> Result<RootFs, String> {
     let (pool, _) = root_disk(view, instance).ok_or("the instance has no root disk")?;
     let store = parts.pools.get(&pool)?;
-    let root = store.root(instance.id).await.map_err(|e| basalt_runtime::chain(&e))?.ok_or("its root volume is not there")?;
+    let root =
+        store.root(instance.id).await.map_err(|e| basalt_runtime::chain(&e))?.ok_or("its root volume is not there")?;
     let Some(map) = map.filter(|_| !root.idmap_mounts) else {
         return Ok(RootFs { path: root.path, shifted: None });
     };

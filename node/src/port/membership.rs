@@ -93,6 +93,7 @@ impl Membership for NodeMembership {
             certificate_pem: certificate,
             joined_at: at,
             redeemed: None,
+            awaited: false,
             duty: Duty::Active,
             health: Health::Online,
             failure_domain: "default".into(),

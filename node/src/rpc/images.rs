@@ -68,7 +68,8 @@ impl Fetch for PeerFetch {
 impl PeerFetch {
     async fn copy(&self, image: &Image, from: NodeId, part: &str, import: &mut Import) -> Result<(), String> {
         let path = format!("{}/{}/{part}", super::IMAGES, image.fingerprint);
-        let request = Request::get(path).header("host", "member").body(Body::empty()).map_err(|e| basalt_runtime::chain(&e))?;
+        let request =
+            Request::get(path).header("host", "member").body(Body::empty()).map_err(|e| basalt_runtime::chain(&e))?;
         let answer = self.0.send(from, request).await.map_err(|e| basalt_runtime::chain(&e))?;
         if answer.status() != StatusCode::OK {
             return Err(format!(

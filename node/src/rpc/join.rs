@@ -126,6 +126,7 @@ impl Door {
             certificate_pem,
             joined_at: self.clock.now(),
             redeemed: Some(hash.clone()),
+            awaited: true,
             duty: Duty::Active,
             health: Health::Online,
             failure_domain: "default".into(),

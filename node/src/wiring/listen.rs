@@ -65,7 +65,11 @@ pub(super) async fn open(
         let (stop, tls) = (stop.clone(), public_tls.clone());
         async move { basalt_api::serve_tls(public, tls, router, limits, stop).await }
     });
-    supervisor.spawn("api certificate", OnExit::Fatal, follow_certificate(parts.cluster.clone(), public_tls, supervisor.shutdown().clone()));
+    supervisor.spawn(
+        "api certificate",
+        OnExit::Fatal,
+        follow_certificate(parts.cluster.clone(), public_tls, supervisor.shutdown().clone()),
+    );
 
     let cluster_port = bind(config.cluster_listen).await?;
     let cluster_tls: TlsSlot = Arc::new(ArcSwapOption::empty());

@@ -61,6 +61,9 @@ pub struct Member {
     /// Hash of the token's secret that was redeemed, so that a joiner whose reply was lost may ask again.
     #[serde(default)]
     pub redeemed: Option<Fingerprint>,
+    /// Admitted, and not heard of yet: it may have died before it knew that it was admitted.
+    #[serde(default)]
+    pub awaited: bool,
     pub duty: Duty,
     pub health: Health,
     pub failure_domain: String,

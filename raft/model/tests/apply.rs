@@ -130,6 +130,7 @@ fn member(id: NodeId, name: MemberName, by: u8) -> Member {
         certificate_pem: String::new(),
         joined_at: Timestamp(1),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: "default".into(),

@@ -86,6 +86,7 @@ async fn bootstrapped(dir: &Path) -> Arc<RaftCluster> {
         certificate_pem: certificate.clone(),
         joined_at: Timestamp(1),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: String::new(),

@@ -11,6 +11,7 @@ fn member(id: u64, domain: &str, health: Health) -> Member {
         certificate_pem: String::new(),
         joined_at: Timestamp::NEVER,
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health,
         failure_domain: domain.into(),

@@ -183,6 +183,7 @@ pub fn member(id: u64, certificate: &str, address: SocketAddr) -> Member {
         certificate_pem: certificate.to_owned(),
         joined_at: now(),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: format!("rack{id}"),

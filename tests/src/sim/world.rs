@@ -261,6 +261,7 @@ pub(super) fn member(id: NodeId) -> Member {
         certificate_pem: String::new(),
         joined_at: Timestamp(1),
         redeemed: None,
+        awaited: false,
         duty: Duty::Active,
         health: Health::Online,
         failure_domain: format!("d{}", id.0 % 2),

@@ -55,8 +55,12 @@ fn add_token(state: &mut ClusterState, token: &Token) -> Outcome {
         return Err(exists("token", token.id));
     }
     if let Grant::Join(name) = &token.grant {
-        if state.members.values().any(|m| m.name == *name) {
-            return Err(exists("member", name));
+        let bearer = state.members.values().find(|m| m.name == *name).map(|m| (m.id, m.awaited));
+        match bearer {
+            None => {}
+            Some((_, false)) => return Err(exists("member", name)),
+            // A joiner that died before it knew that it was admitted: asking again for its name begins anew.
+            Some((ghost, true)) => super::member::remove(state, ghost, true)?,
         }
         // A newer token for the same name replaces the older one: only one joiner can bear the name.
         state.tokens.retain(|_, held| held.grant != token.grant);

@@ -13,7 +13,9 @@ pub(super) fn apply(state: &mut ClusterState, command: &MemberCommand) -> Outcom
     match command {
         MemberCommand::Join { token, secret_hash, member, at } => join(state, *token, secret_hash, member, *at),
         MemberCommand::Announce { id, announcement } => {
-            member(state, *id)?.announced = announcement.as_ref().clone();
+            let member = member(state, *id)?;
+            member.announced = announcement.as_ref().clone();
+            member.awaited = false;
             Ok(())
         }
         MemberCommand::Update { id, failure_domain, description, groups, config } => {
@@ -99,7 +101,7 @@ fn join(
     Ok(())
 }
 
-fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
+pub(super) fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
     if !state.members.contains_key(&id) {
         return Err(not_found("member", id));
     }
