@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use basalt_api::port::{Bootstrap, HostFacts, JoinTicket, Membership, PortError};
 use basalt_model::command::{Init, MemberCommand};
 use basalt_model::member::{Announcement, Duty, Health, Member};
-use basalt_model::{Cluster, Command, NodeId, ProposeError};
+use basalt_model::{Cluster, Command, NodeId, ProposeError, StateView};
 use basalt_raft::{NodeIdentity, RaftCluster, pki};
 
 use crate::announce::Abilities;
@@ -55,6 +56,32 @@ impl NodeMembership {
     fn announcement(&self, api_address: &str) -> Result<Announcement, PortError> {
         let (host, port) = split(api_address)?;
         Ok(self.abilities.announce(format!("{host}:{port}"), format!("{host}:{}", self.cluster_port)))
+    }
+
+    /// Joined means that the leader has found this member: until then it would answer from an empty state.
+    async fn arrived(&self) -> Result<StateView, PortError> {
+        let me = self.raft.standing().me;
+        let arrived = async {
+            let mut view = self.raft.view();
+            while !view.members.contains_key(&me) {
+                view = self.raft.changed_since(view.version).await;
+            }
+            view
+        };
+        tokio::time::timeout(Duration::from_secs(60), arrived).await.map_err(|_| {
+            PortError::Unavailable("admitted, but the leader has not reached this node yet: check its address".into())
+        })
+    }
+
+    /// Asked again after this node was killed in the middle of joining: it may be a member already.
+    async fn joined_before(&self, ticket: &JoinTicket) -> Result<(), PortError> {
+        let view = self.arrived().await?;
+        let served = pki::fingerprint(&view.secrets.api_certificate).map_err(internal)?;
+        let name = view.members.get(&self.raft.standing().me).map(|member| member.name.clone());
+        match served == ticket.fingerprint && name.as_ref() == Some(&ticket.name) {
+            true => Ok(()),
+            false => Err(PortError::Conflict("this node is part of a cluster already".into())),
+        }
     }
 
     fn fresh(&self) -> Result<(), PortError> {
@@ -110,7 +137,9 @@ impl Membership for NodeMembership {
 
     async fn join(&self, ticket: JoinTicket, wanted: Bootstrap) -> Result<(), PortError> {
         let _one = self.busy.lock().await;
-        self.fresh()?;
+        if self.raft.identity().is_some() {
+            return self.joined_before(&ticket).await;
+        }
         if wanted.name != ticket.name {
             return Err(PortError::Invalid(format!("server_name: the token was made for {}", ticket.name)));
         }
@@ -119,17 +148,7 @@ impl Membership for NodeMembership {
         self.raft.start_member(identity).await.map_err(internal)?;
         join::done(&self.identity_dir);
         self.identified.send_replace(self.raft.identity());
-        // Joined means that the leader has found this member: until then it would answer from an empty state.
-        let me = self.raft.standing().me;
-        let arrived = async {
-            let mut view = self.raft.view();
-            while !view.members.contains_key(&me) {
-                view = self.raft.changed_since(view.version).await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(60), arrived).await.map_err(|_| {
-            PortError::Unavailable("admitted, but the leader has not reached this node yet: check its address".into())
-        })
+        self.arrived().await.map(drop)
     }
 
     async fn remove(&self, node: NodeId, force: bool) -> Result<(), PortError> {

@@ -55,12 +55,9 @@ fn add_token(state: &mut ClusterState, token: &Token) -> Outcome {
         return Err(exists("token", token.id));
     }
     if let Grant::Join(name) = &token.grant {
-        let bearer = state.members.values().find(|m| m.name == *name).map(|m| (m.id, m.awaited));
-        match bearer {
-            None => {}
-            Some((_, false)) => return Err(exists("member", name)),
-            // A joiner that died before it knew that it was admitted: asking again for its name begins anew.
-            Some((ghost, true)) => super::member::remove(state, ghost, true)?,
+        // One that was admitted and not heard of since does not hold its name: whoever redeems the token takes its place.
+        if state.members.values().any(|m| m.name == *name && !m.awaited) {
+            return Err(exists("member", name));
         }
         // A newer token for the same name replaces the older one: only one joiner can bear the name.
         state.tokens.retain(|_, held| held.grant != token.grant);

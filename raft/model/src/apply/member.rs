@@ -87,13 +87,20 @@ fn join(
     if member.announced.feature_level < state.feature_level {
         return Err(Rejected::FeatureLevel { needs: state.feature_level, at: member.announced.feature_level });
     }
-    free_name(state, &member.name)?;
+    // A joiner that died before it knew that it was admitted: whoever comes under its name now takes its place.
+    let ghost = state.members.values().find(|m| m.name == member.name && m.awaited).map(|m| m.id);
+    if ghost.is_none() {
+        free_name(state, &member.name)?;
+    }
     known_groups(state, &member.groups)?;
-    if let Some(taken) = state.members.values().find(|m| {
+    if let Some(taken) = state.members.values().filter(|m| Some(m.id) != ghost).find(|m| {
         m.announced.api_address == member.announced.api_address
             || m.announced.cluster_address == member.announced.cluster_address
     }) {
         return Err(Rejected::Busy(format!("member {} already has that address", taken.name)));
+    }
+    if let Some(ghost) = ghost {
+        remove(state, ghost, true)?;
     }
     state.tokens.remove(&token);
     state.next_node += 1;
@@ -101,7 +108,7 @@ fn join(
     Ok(())
 }
 
-pub(super) fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
+fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
     if !state.members.contains_key(&id) {
         return Err(not_found("member", id));
     }
