@@ -15,7 +15,7 @@ use crate::pairs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print the value of a key: [INSTANCE] KEY
+    /// Print the value of a key, of an instance or of the server
     Get {
         #[arg(required = true, num_args = 1..=2, value_name = "[INSTANCE] KEY")]
         words: Vec<String>,
@@ -23,12 +23,12 @@ pub(crate) enum Command {
         #[arg(short, long)]
         expanded: bool,
     },
-    /// Set keys: [INSTANCE] KEY=VALUE...
+    /// Set keys, of an instance or of the server
     Set {
         #[arg(required = true, value_name = "[INSTANCE] KEY=VALUE")]
         words: Vec<String>,
     },
-    /// Remove a key: [INSTANCE] KEY
+    /// Remove a key, of an instance or of the server
     Unset {
         #[arg(required = true, num_args = 1..=2, value_name = "[INSTANCE] KEY")]
         words: Vec<String>,
