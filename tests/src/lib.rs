@@ -18,7 +18,7 @@
 //! are on a condition with a deadline ([`wait`]).
 //!
 //! **Failure.** Helpers return `anyhow::Error` with what was being done; suites unwrap them. A missing facility prints
-//! `skipped: why` ([`skip`]).
+//! `skipped: why` (see `facility`).
 
 // The ban on host commands outside the command runner is for the product. The harness stands outside of it: it is the
 // user at a shell, blocking and without a supervisor.

@@ -36,10 +36,10 @@ pub struct Flags {
     /// Folder for everything this node keeps [default: /var/lib/basalt]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Address and port of the public API [default: [::]:8443]
+    /// Address and port of the public API (default: all addresses, port 8443)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Address and port of node-to-node traffic [default: the API's address, port 8444]
+    /// Address and port of node-to-node traffic (default: the address of the API, port 8444)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub cluster_listen: Option<String>,
     /// What runs guests: lxc, or fake for a node that runs nothing (tests) [default: lxc]
