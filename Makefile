@@ -24,7 +24,7 @@ check: ## format, layering, lints, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) test -q -p basalt-tests --test layering
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc -q --workspace --no-deps
 
 unit: ## tests of each crate, and the simulation
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
