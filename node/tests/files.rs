@@ -105,25 +105,25 @@ async fn suite(bed: &Bed, dir: &str) {
 async fn a_stopped_guest_by_its_volume() {
     let Some(bed) = Bed::fake().await else { return };
     std::fs::create_dir(bed.root.join("work")).unwrap();
-    suite(&bed, "/made").await;
-    write(&bed, "/made/f", "x").await.unwrap();
+    suite(&bed, "/work").await;
+    write(&bed, "/work/f", "x").await.unwrap();
     assert_eq!(std::fs::metadata(bed.root.join("work/f")).unwrap().uid(), 0);
     // And one whose volume was shifted on disk.
     basalt_storage::shift::shift(&bed.root, 1_000_000, 65_536).await.unwrap();
-    assert_eq!(stat(&bed, "/made/f").await.uid, 0);
-    bed.files.remove_file(bed.id, path("/made/f")).await.unwrap();
-    suite(&bed, "/made").await;
-    write(&bed, "/made/f", "x").await.unwrap();
+    assert_eq!(stat(&bed, "/work/f").await.uid, 0);
+    bed.files.remove_file(bed.id, path("/work/f")).await.unwrap();
+    suite(&bed, "/work").await;
+    write(&bed, "/work/f", "x").await.unwrap();
     let found = std::fs::metadata(bed.root.join("work/f")).unwrap();
     assert_eq!((found.uid(), found.gid()), (1_000_000, 1_000_000));
     // What the guest does not know obeys its mode for others.
     std::fs::write(bed.root.join("work/host"), "secret").unwrap();
     std::fs::set_permissions(bed.root.join("work/host"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(stat(&bed, "/made/host").await.uid, 65_534);
-    assert!(matches!(read(&bed, "/made/host").await, Err(FileError::Permission)));
-    assert!(matches!(write(&bed, "/made/host", "x").await, Err(FileError::Permission)));
+    assert_eq!(stat(&bed, "/work/host").await.uid, 65_534);
+    assert!(matches!(read(&bed, "/work/host").await, Err(FileError::Permission)));
+    assert!(matches!(write(&bed, "/work/host", "x").await, Err(FileError::Permission)));
     let mine = SetAttributes { uid: Some(0), ..SetAttributes::default() };
-    assert!(matches!(bed.files.set_attributes(bed.id, path("/made/host"), mine).await, Err(FileError::Permission)));
+    assert!(matches!(bed.files.set_attributes(bed.id, path("/work/host"), mine).await, Err(FileError::Permission)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,18 +167,18 @@ async fn running(sort: Sort) {
     let Some(bed) = Bed::lxc(sort).await else { return };
     // The root volume, and a tmpfs that the guest mounted by itself.
     assert_eq!(stat(&bed, "/etc/inittab").await.uid, 0);
-    for dir in ["/made", "/mnt/made"] {
+    for dir in ["/work", "/mnt/work"] {
         bed.files.mkdir(bed.id, path(dir), 0o755).await.unwrap();
         suite(&bed, dir).await;
     }
-    write(&bed, "/made/f", "x").await.unwrap();
+    write(&bed, "/work/f", "x").await.unwrap();
     let on_disk = std::fs::metadata(bed.root.join("work/f")).unwrap();
     assert_eq!((on_disk.uid(), on_disk.gid()), (0, 0), "an id map of the mount keeps the guest's ids on disk");
-    assert_eq!(bed.sh("/bin/cat /made/f; /bin/ls -n /made/f | /bin/busybox awk '{print $3, $4}'").await, "x0 0");
-    assert!(!bed.root.join("mnt/made").exists(), "it is in the guest's mount");
-    bed.sh("/bin/busybox ln -s /mnt/made /to; /bin/busybox chown 7:8 /made/f; echo in > /mnt/made/g").await;
+    assert_eq!(bed.sh("/bin/cat /work/f; /bin/ls -n /work/f | /bin/busybox awk '{print $3, $4}'").await, "x0 0");
+    assert!(!bed.root.join("mnt/work").exists(), "it is in the guest's mount");
+    bed.sh("/bin/busybox ln -s /mnt/work /to; /bin/busybox chown 7:8 /work/f; echo in > /mnt/work/g").await;
     assert_eq!(read(&bed, "/to/g").await.unwrap(), "in\n");
-    assert_eq!(stat(&bed, "/made/f").await.uid, 7);
+    assert_eq!(stat(&bed, "/work/f").await.uid, 7);
     // Windows on the kernel are listed and left alone.
     assert!(!names(&bed, "/proc").await.is_empty());
     for at in ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/environ", "/proc/1/root/etc/inittab"] {
@@ -187,8 +187,8 @@ async fn running(sort: Sort) {
     }
     assert!(write(&bed, "/dev/null", "x").await.is_err());
     bed.stop().await;
-    assert_eq!(read(&bed, "/made/f").await.unwrap(), "x");
-    assert!(bed.files.stat(bed.id, path("/mnt/made"), true).await.is_err(), "its mounts are gone");
+    assert_eq!(read(&bed, "/work/f").await.unwrap(), "x");
+    assert!(bed.files.stat(bed.id, path("/mnt/work"), true).await.is_err(), "its mounts are gone");
     bed.destroy().await;
 }
 

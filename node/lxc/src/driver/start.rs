@@ -20,8 +20,10 @@ use crate::watch::Watched;
 const START: Duration = Duration::from_secs(90);
 /// How long a monitor may take to end after the engine said that the start failed.
 const GIVE_UP: Duration = Duration::from_secs(3);
-/// Of the engine's log, shown when a start fails.
-const LOG_TAIL: usize = 2048;
+/// Of the engine's log, looked at when a start fails: it begins with the start, and its first error is the cause.
+const LOG_HEAD: usize = 16 * 1024;
+/// How many of its errors are shown.
+const ERRORS: usize = 8;
 /// The engine's programs look for newuidmap in `PATH`, and with it obey /etc/subuid, which speaks of what users may map,
 /// not of what the host's own manager may. Root needs no such helper; it is never in these folders.
 const ENGINE_PATH: &str = "/usr/sbin:/sbin";
@@ -142,8 +144,8 @@ impl LxcDriver {
             return Error::Host("lxc-start is not installed: apt-get install lxc".into());
         }
         let log = std::fs::read(folder.file("lxc.log")).unwrap_or_default();
-        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL)..]).into_owned();
-        let errors: Vec<&str> = tail.lines().filter(|line| line.contains(" ERROR ")).collect();
+        let head = String::from_utf8_lossy(&log[..log.len().min(LOG_HEAD)]).into_owned();
+        let errors: Vec<&str> = head.lines().filter(|line| line.contains(" ERROR ")).take(ERRORS).collect();
         let detail = if errors.is_empty() { error.to_string() } else { errors.join("\n") };
         Error::Step { id, doing: "start", detail, source: Some(Box::new(error)) }
     }
