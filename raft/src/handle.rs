@@ -34,6 +34,8 @@ use crate::{Error, Leadership, NodeIdentity, Options, leadership};
 
 pub(crate) const NOT_INITIALISED: &str = "not initialised: run `basalt init`";
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long the lock of a program that is gone may outlive it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// This member's share in the replicated state; the real [`Cluster`].
 #[derive(Debug)]
@@ -348,10 +350,17 @@ fn lock(dir: &std::path::Path) -> Result<File, Error> {
     let path = dir.join("lock");
     let file =
         File::options().write(true).create(true).truncate(false).open(&path).map_err(Error::io("open", &path))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse(dir.to_owned())),
-        Err(errno) => Err(Error::io("lock", &path)(errno.into())),
+    let begun = std::time::Instant::now();
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A program that was killed while it started another leaves, for a moment, a child that holds its files.
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::InUse(dir.to_owned())),
+            Err(errno) => return Err(Error::io("lock", &path)(errno.into())),
+        }
     }
 }
 
