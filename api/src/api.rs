@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use axum::Router;
-use basalt_model::{Cluster, StateView};
+use basalt_model::{Cluster, Fingerprint, StateView};
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
 use crate::event::EventHub;
 use crate::event::relay::Relay;
 use crate::metrics::ApiMetrics;
 use crate::operation::Operations;
 use crate::port::files::Files;
+use crate::port::parts::ImageParts;
+use crate::port::remote::Remotes;
+use crate::port::sight::Sight;
 use crate::port::{Guests, Images, Membership, Peers, Telemetry};
+use crate::pull::Pulls;
+use crate::secret::Secrets;
 use crate::stream::console::Consoles;
 use crate::stream::exec::Recordings;
 use crate::task::Tasks;
@@ -24,6 +30,9 @@ pub struct Context {
     pub peers: Arc<dyn Peers>,
     pub telemetry: Arc<dyn Telemetry>,
     pub images: Arc<dyn Images>,
+    pub parts: Arc<dyn ImageParts>,
+    pub remotes: Arc<dyn Remotes>,
+    pub sight: Arc<dyn Sight>,
     pub membership: Arc<dyn Membership>,
     /// Its metrics are part of `/1.0/metrics`; the API's own are registered in it.
     pub registry: prometheus::Registry,
@@ -49,6 +58,8 @@ pub struct Api {
     pub(crate) consoles: Consoles,
     pub(crate) recordings: Recordings,
     pub(crate) pending: crate::routes::pending::Pending,
+    pub(crate) pulls: Pulls,
+    pub(crate) secrets: Secrets,
     pub(crate) metrics: ApiMetrics,
     pub(crate) started: std::time::Instant,
 }
@@ -69,6 +80,8 @@ impl Api {
             consoles: Consoles::default(),
             recordings: Recordings::default(),
             pending: crate::routes::pending::Pending::default(),
+            pulls: Pulls::default(),
+            secrets: Secrets::default(),
             metrics,
             started: std::time::Instant::now(),
             ports,
@@ -83,6 +96,14 @@ impl Api {
     /// Where the node publishes lifecycle events of its own.
     pub fn events(&self) -> EventHub {
         self.events.clone()
+    }
+
+    /// Looks for a newer image where this one came from, as an operation that users see. Says whether there was one.
+    ///
+    /// # Errors
+    /// The source cannot be asked.
+    pub async fn refresh_image(self: &Arc<Self>, fingerprint: &Fingerprint) -> Result<bool, Error> {
+        crate::routes::image::refresh_now(self, fingerprint).await
     }
 
     /// Waits until operations and streams have ended; call it after shutdown.

@@ -40,7 +40,7 @@ impl PeerCertificate {
 #[derive(Debug, Clone)]
 pub enum Origin {
     /// The unix socket.
-    Unix { uid: u32 },
+    Unix { user: Arc<str> },
     /// The public API.
     Tls { certificate: Option<Arc<PeerCertificate>>, remote: SocketAddr },
     /// Another member, on the cluster port; its certificate is one of the cluster's CA.
@@ -90,8 +90,8 @@ impl Identity {
     pub(crate) fn of(origin: Option<&Origin>, headers: &HeaderMap, view: &StateView) -> Result<Self, Error> {
         match origin {
             None => Err(Error::NotTrusted),
-            Some(Origin::Unix { uid }) => Ok(Identity {
-                seen: seen(Access::Full, "unix", user_name(*uid), "@".into()),
+            Some(Origin::Unix { user }) => Ok(Identity {
+                seen: seen(Access::Full, "unix", user.to_string(), "@".into()),
                 from_member: false,
                 certificate: None,
             }),
@@ -149,9 +149,12 @@ fn seen(access: Access, protocol: &str, username: String, address: String) -> Fo
     ForwardedIdentity { access, protocol: protocol.into(), username, address }
 }
 
-fn user_name(uid: u32) -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| uid.to_string(), |u| u.name)
+impl Origin {
+    /// A caller on the unix socket. Asks the host for the user's name, which reads files: once a connection.
+    pub(crate) fn unix(uid: u32) -> Self {
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+        Origin::Unix { user: user.map_or_else(|| uid.to_string(), |u| u.name).into() }
+    }
 }
 
 fn tls(certificate: Option<&Arc<PeerCertificate>>, remote: SocketAddr, view: &StateView) -> Identity {
@@ -214,12 +217,20 @@ fn open(reads: bool, method: &Method, path: &str, open_metrics: bool) -> bool {
         .is_some_and(|rest| matches!(rest.split_once('/'), Some((_, "wait" | "websocket"))));
     match path {
         "/" | "/1.0" | "/1.0/" => reads,
-        "/1.0/certificates" => *method == Method::POST,
+        "/1.0/certificates" | "/1.0/images" if *method == Method::POST => true,
         "/1.0/metrics" => reads && open_metrics,
-        "/1.0/metadata/configuration" => reads,
+        "/1.0/metadata/configuration" | "/1.0/openapi.json" => reads,
         _ if operation => reads,
         _ => reads && (path == "/1.0/images" || path.starts_with("/1.0/images/")),
     }
+}
+
+/// What projects may have of their own with their networks.
+const NETWORKS: [&str; 3] = ["networks", "network-acls", "network-address-sets"];
+
+/// Whether a path is about networks, or what goes with them.
+pub(crate) fn about_networks(path: &str) -> bool {
+    path.split('/').nth(2).is_some_and(|area| NETWORKS.contains(&area))
 }
 
 /// What a restricted certificate may reach.
@@ -231,9 +242,14 @@ fn restricted(reads: bool, method: &Method, path: &str) -> bool {
             true
         }
         // Images belong to all projects: they may be used and added, not changed or removed.
-        Some("images") => reads || (*method == Method::POST && path == "/1.0/images"),
-        Some("projects" | "networks" | "storage-pools") => reads,
-        Some("metadata") => reads,
+        Some("images") => reads || (*method == Method::POST && (path == "/1.0/images" || path.ends_with("/secret"))),
+        // Volumes are in projects.
+        Some("storage-pools") => reads || path.split('/').nth(4) == Some("volumes"),
+        // Which of them may be changed depends on the project.
+        Some(area) if NETWORKS.contains(&area) => true,
+        Some("projects" | "network-zones") => reads,
+        Some("network-allocations" | "network-trace") => reads,
+        Some("metadata" | "openapi.json") => reads,
         Some(_) => false,
     }
 }

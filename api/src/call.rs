@@ -1,31 +1,37 @@
 //! What every handler is given of a request: the caller, the state, the query; and bodies, read with a bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use basalt_model::{Applied, Command, NodeId, ProjectName, ReadError, StateView};
+use futures_util::StreamExt;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::Api;
-use crate::auth::Identity;
+use crate::auth::{self, Identity};
 use crate::dialect::{self, Dialect};
 use crate::error::Error;
 
 /// JSON bodies may not be larger.
 pub(crate) const MAX_JSON: usize = 1 << 20;
+/// So much of a body that is too large is read, and dropped, before it is refused.
+const MAX_DROPPED: usize = 256 << 20;
 /// How long a JSON body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// What reaches into a guest changes nothing of the cluster: it works without a quorum.
 const IN_GUEST: [&str; 4] = ["/exec", "/console", "/files", "/sftp"];
 /// How long a quorum may take to confirm the state.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a command may take before its outcome counts as unknown.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Parts of an instance's state that callers may do without.
+const STATE_FIELDS: [&str; 2] = ["state.disk", "state.network"];
 
 /// A request, as handlers see it.
 #[derive(Debug, Clone)]
@@ -49,7 +55,7 @@ impl FromRequestParts<Arc<Api>> for Call {
         let who = parts.extensions.get::<Identity>().cloned().ok_or(Error::NotTrusted)?;
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|e| Error::invalid("query", e.body_text()))?;
-        Ok(Call {
+        let call = Call {
             api: api.clone(),
             who,
             dialect: Dialect::of(&parts.headers),
@@ -58,7 +64,9 @@ impl FromRequestParts<Arc<Api>> for Call {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             query: pairs.0.into_iter().collect(),
-        })
+        };
+        call.permits_networks()?;
+        Ok(call)
     }
 }
 
@@ -66,9 +74,21 @@ impl FromRequestParts<Arc<Api>> for Call {
 async fn view_for(api: &Api, method: &Method, path: &str) -> Result<StateView, Error> {
     let local = api.view();
     let about_this_member = path.starts_with("/1.0/operations/") || IN_GUEST.iter().any(|end| path.ends_with(end));
-    if matches!(*method, Method::GET | Method::HEAD) || about_this_member || !local.initialised() {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    if reads || about_this_member || merges(method, path) || !local.initialised() {
         return Ok(local);
     }
+    confirmed(api).await
+}
+
+/// A request whose handler begins with what is known here, proposes only what holds if that is still so, and asks the
+/// quorum before it refuses anything: `PATCH` of an instance.
+fn merges(method: &Method, path: &str) -> bool {
+    *method == Method::PATCH && path.strip_prefix("/1.0/instances/").is_some_and(|name| !name.contains('/'))
+}
+
+/// The state as a quorum knows it.
+async fn confirmed(api: &Api) -> Result<StateView, Error> {
     match tokio::time::timeout(READ_DEADLINE, api.ports.cluster.linearizable()).await {
         Ok(view) => Ok(view?),
         Err(_) => Err(ReadError("no answer in time".into()).into()),
@@ -76,6 +96,15 @@ async fn view_for(api: &Api, method: &Method, path: &str) -> Result<StateView, E
 }
 
 impl Call {
+    /// Goes on with the state as a quorum knows it now.
+    ///
+    /// # Errors
+    /// There is no quorum.
+    pub(crate) async fn confirm(&mut self) -> Result<(), Error> {
+        self.view = confirmed(&self.api).await?;
+        Ok(())
+    }
+
     /// A parameter of the query; an empty one counts as absent.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str).filter(|v| !v.is_empty())
@@ -88,7 +117,24 @@ impl Call {
 
     /// `recursion`; what is no number counts as 0.
     pub(crate) fn recursion(&self) -> u8 {
-        self.query("recursion").and_then(|v| v.parse().ok()).unwrap_or(0)
+        let number = self.query("recursion").and_then(|v| v.split(';').next()?.parse().ok());
+        number.unwrap_or(0)
+    }
+
+    /// The costly parts of the state that `recursion=2;fields=state.disk,state.network` asks for; `None` for all.
+    ///
+    /// # Errors
+    /// One of them does not exist.
+    pub(crate) fn fields(&self) -> Result<Option<Vec<&str>>, Error> {
+        let given = self.query("recursion").and_then(|v| v.split_once(';')?.1.strip_prefix("fields="));
+        let Some(given) = given else { return Ok(None) };
+        let names: Vec<&str> = given.split(',').filter(|f| !f.is_empty()).collect();
+        match names.iter().find(|f| !STATE_FIELDS.contains(f)) {
+            None => Ok(Some(names)),
+            Some(other) => {
+                Err(Error::invalid("fields", format!("{other:?} is not one of {}", STATE_FIELDS.join(", "))))
+            }
+        }
     }
 
     /// The project that the request is about.
@@ -109,6 +155,35 @@ impl Call {
         }
     }
 
+    /// The project whose networks, access control lists and address sets the request is about.
+    ///
+    /// # Errors
+    /// As [`Call::project`].
+    pub(crate) fn network_project(&self) -> Result<ProjectName, Error> {
+        Ok(self.view.network_project(&self.project()?))
+    }
+
+    /// Whoever is kept to some projects changes no networks but those that one of them has for itself: networks of the
+    /// default project are everybody's.
+    fn permits_networks(&self) -> Result<(), Error> {
+        let reads = matches!(self.method, Method::GET | Method::HEAD);
+        if reads || self.who.full() || !auth::about_networks(&self.path) {
+            return Ok(());
+        }
+        match self.network_project() {
+            Ok(project) if !project.is_default() => Ok(()),
+            Ok(_) | Err(_) => Err(Error::Forbidden("these networks are not for you to change".into())),
+        }
+    }
+
+    /// The projects whose access control lists and address sets a list covers.
+    ///
+    /// # Errors
+    /// As [`Call::projects`].
+    pub(crate) fn network_projects(&self) -> Result<BTreeSet<ProjectName>, Error> {
+        Ok(self.projects()?.iter().map(|project| self.view.network_project(project)).collect())
+    }
+
     /// The projects that a list covers.
     ///
     /// # Errors
@@ -121,6 +196,15 @@ impl Call {
             return Err(Error::invalid("project", "cannot be given together with all-projects"));
         }
         Ok(self.view.projects.keys().filter(|p| self.who.sees(p)).cloned().collect())
+    }
+
+    /// Those of some objects' URLs whose projects the caller may see.
+    pub(crate) fn seen(&self, urls: Vec<String>) -> Vec<String> {
+        let sees = |url: &String| match url.split_once("?project=") {
+            Some((_, project)) => ProjectName::new(project).is_ok_and(|project| self.who.sees(&project)),
+            None => self.who.sees(&ProjectName::default_project()),
+        };
+        urls.into_iter().filter(sees).collect()
     }
 
     /// This member's id, as far as it has one.
@@ -154,6 +238,11 @@ impl Call {
     /// It was refused, could not be brought before a quorum, or its outcome is unknown.
     pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Error> {
         propose(&self.api, command).await
+    }
+
+    /// Publishes a lifecycle event of a network, or of what belongs to networks. Those of the default project concern all.
+    pub(crate) fn networked(&self, action: &str, source: String, project: &ProjectName) {
+        self.happened(action, source, Some(project).filter(|project| !project.is_default()));
     }
 
     /// Publishes a lifecycle event.
@@ -206,15 +295,31 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Json<T> {
 
 /// Reads a JSON body.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: axum::body::Body) -> Result<T, Error> {
-    let bytes = match tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_JSON)).await {
-        Err(_) => return Err(Error::Timeout),
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => {
-            let limited = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-            return Err(if limited { Error::TooLarge(MAX_JSON) } else { Error::invalid("body", "ended early") });
+    parse_json(&read_bytes(body, MAX_JSON).await?)
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// It is larger, too slow, or ends early.
+pub(crate) async fn read_bytes(body: axum::body::Body, limit: usize) -> Result<Vec<u8>, Error> {
+    let mut chunks = body.into_data_stream();
+    let whole = async {
+        let mut bytes = Vec::new();
+        let mut read = 0usize;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| Error::invalid("body", "ended early"))?;
+            read = read.saturating_add(chunk.len());
+            match read {
+                _ if read <= limit => bytes.extend_from_slice(&chunk),
+                // The rest is read and dropped: to close on a caller that is still sending would lose our answer.
+                _ if read <= MAX_DROPPED => bytes = Vec::new(),
+                _ => break,
+            }
         }
+        if read > limit { Err(Error::TooLarge(limit)) } else { Ok(bytes) }
     };
-    parse_json(&bytes)
+    tokio::time::timeout(BODY_DEADLINE, whole).await.unwrap_or(Err(Error::Timeout))
 }
 
 /// Parses a JSON object, naming the field that is at fault.

@@ -4,14 +4,22 @@
 //! both reads and writes; unknown fields are ignored and missing ones take their empty value, because callers of very
 //! different ages send these objects back whole.
 
+pub mod access;
+pub mod acl;
+pub mod address_set;
+pub mod balance;
 pub mod certificate;
 pub mod cluster;
+pub mod diagnosis;
 pub mod envelope;
 pub mod event;
 pub mod image;
+pub mod image_metadata;
 pub mod instance;
+pub mod metadata;
 pub mod network;
 pub mod operation;
+pub mod peer;
 pub mod pool;
 pub mod profile;
 pub mod project;
@@ -19,6 +27,7 @@ pub mod resources;
 pub mod server;
 pub mod state;
 pub mod warning;
+pub mod zone;
 
 use std::collections::BTreeMap;
 

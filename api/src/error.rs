@@ -32,6 +32,8 @@ pub enum Error {
     TooLarge(usize),
     #[error("the body did not arrive in time")]
     Timeout,
+    #[error("{0} is not a method of this path")]
+    NoSuchMethod(String),
     #[error("not implemented: {0}")]
     NotImplemented(String),
     #[error("not initialised: run `basalt init`")]
@@ -62,6 +64,8 @@ impl Error {
             Error::Invalid { .. } | Error::Refused(_) => StatusCode::BAD_REQUEST,
             Error::NotTrusted | Error::Forbidden(_) => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
+            // Stock servers say 501 here; no client looks, and a 5xx is for what is wrong with us.
+            Error::NoSuchMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Changed(_) => StatusCode::PRECONDITION_FAILED,
             Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -89,6 +93,7 @@ impl From<Rejected> for Error {
                 Error::Changed(format!("the {what} was changed by somebody else (now at generation {generation})"))
             }
             Rejected::Busy(why) => Error::Refused(why),
+            Rejected::Taken(why) => Error::Conflict(why),
             Rejected::Invalid { field, why } => Error::Invalid { field, why },
             Rejected::Stale(_) | Rejected::FeatureLevel { .. } => Error::Unavailable(rejected.to_string()),
             Rejected::Token(_) => Error::Forbidden(rejected.to_string()),

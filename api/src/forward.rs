@@ -1,9 +1,13 @@
 //! Sends a request on to the member that can answer it, websockets included. Never a redirect: clients would lose the
 //! certificate that they pinned.
 
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use basalt_model::NodeId;
+use http::header::HOST;
 use http::{HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -12,6 +16,10 @@ use crate::auth::FORWARDED;
 use crate::call::Call;
 use crate::error::Error;
 use crate::reply::Reply;
+
+/// How long another member may take to say something of itself, and how much that may be, in bytes.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+const ANSWER: usize = 8 << 20;
 
 impl Call {
     /// Sends `request` on to `node`, with the caller's identity.
@@ -46,6 +54,27 @@ impl Call {
             });
         }
         Ok(response)
+    }
+
+    /// What another member says of itself, as bytes; it must do so soon.
+    ///
+    /// # Errors
+    /// The member cannot be reached, does not answer in time, or refuses.
+    pub(crate) async fn ask(&self, node: NodeId, path: &str) -> Result<Bytes, Error> {
+        let asked = async {
+            let request = Request::get(path)
+                .header(HOST, "basalt")
+                .body(Body::empty())
+                .map_err(|e| Error::Internal(e.to_string()))?;
+            let response = self.forward(node, request).await?;
+            if !response.status().is_success() {
+                return Err(Error::Internal(format!("the member answered {}", response.status())));
+            }
+            let bytes = axum::body::to_bytes(response.into_body(), ANSWER).await;
+            bytes.map_err(|e| Error::Internal(e.to_string()))
+        };
+        let late = || Error::Unavailable("the member did not answer in time".into());
+        tokio::time::timeout(ANSWER_DEADLINE, asked).await.map_err(|_| late())?
     }
 
     /// Sends `request` on when `target=` names another member; gives it back when it is meant for this one.

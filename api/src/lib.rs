@@ -27,6 +27,8 @@ pub mod dto;
 #[cfg(feature = "server")]
 mod api;
 #[cfg(feature = "server")]
+mod arrival;
+#[cfg(feature = "server")]
 pub mod auth;
 #[cfg(feature = "server")]
 mod call;
@@ -45,19 +47,33 @@ mod filter;
 #[cfg(feature = "server")]
 mod forward;
 #[cfg(feature = "server")]
+mod gzip;
+#[cfg(feature = "server")]
 mod metrics;
+#[cfg(feature = "server")]
+mod openapi;
 #[cfg(feature = "server")]
 pub mod operation;
 #[cfg(feature = "server")]
 pub mod port;
 #[cfg(feature = "server")]
+mod pull;
+#[cfg(feature = "server")]
+mod reference;
+#[cfg(feature = "server")]
 mod reply;
+#[cfg(feature = "server")]
+mod route;
 #[cfg(feature = "server")]
 mod router;
 #[cfg(feature = "server")]
 mod routes;
 #[cfg(feature = "server")]
+mod secret;
+#[cfg(feature = "server")]
 pub mod serve;
+#[cfg(feature = "server")]
+pub mod snapshot_name;
 #[cfg(feature = "server")]
 mod stream;
 #[cfg(feature = "server")]

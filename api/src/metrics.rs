@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, Registry};
 
-pub(crate) use text::{Daemon, Sample, page};
+pub(crate) use text::{Daemon, Names, Sample, page};
 
 /// Time from a request's arrival to the head of its answer.
 pub(crate) const REQUEST_SECONDS: &str = "basalt_api_request_duration_seconds";

@@ -59,6 +59,8 @@ pub struct New {
     pub resources: Vec<(&'static str, String)>,
     pub metadata: Map<String, Value>,
     pub may_cancel: bool,
+    /// Whoever bears it may wait for the end, trusted or not.
+    pub secret: Option<String>,
 }
 
 /// One operation, as its task and its watchers hold it.
@@ -68,6 +70,7 @@ pub(crate) struct Entry {
     project: Option<ProjectName>,
     state: watch::Sender<Operation>,
     cancel: CancellationToken,
+    secret: Option<String>,
     sockets: Mutex<BTreeMap<String, oneshot::Sender<WebSocket>>>,
 }
 
@@ -151,6 +154,7 @@ impl Operations {
             project: new.project,
             state: watch::Sender::new(operation),
             cancel: CancellationToken::new(),
+            secret: new.secret,
             sockets: Mutex::default(),
         });
         self.known().insert(id, entry.clone());
@@ -204,6 +208,21 @@ impl Handle {
         });
     }
 
+    /// Takes a key of the metadata away.
+    pub(crate) fn clear(&self, key: &str) {
+        let there = self.entry.state.borrow().metadata.as_ref().is_some_and(|m| m.contains_key(key));
+        if there {
+            self.change(|op| {
+                op.metadata.get_or_insert_default().remove(key);
+            });
+        }
+    }
+
+    /// From here on it goes to its end.
+    pub(crate) fn commit(&self) {
+        self.change(|op| op.may_cancel = false);
+    }
+
     /// Asks it to stop.
     ///
     /// # Errors
@@ -234,9 +253,9 @@ impl Handle {
         self.sockets().remove(secret)
     }
 
-    /// Whether `secret` opens a stream of this operation.
+    /// Whether `secret` opens a stream of this operation, or is good for waiting.
     pub(crate) fn knows(&self, secret: &str) -> bool {
-        self.sockets().contains_key(secret)
+        self.entry.secret.as_deref() == Some(secret) || self.sockets().contains_key(secret)
     }
 
     fn change(&self, edit: impl FnOnce(&mut Operation)) {

@@ -2,17 +2,21 @@
 //! and by in-memory fakes in this crate's own tests. The API itself never opens a connection to another member.
 
 pub mod files;
+pub mod parts;
+pub mod remote;
+pub mod sight;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::dto::acl::LogEntry;
 use async_trait::async_trait;
 use axum::body::Body;
-use basalt_model::image::{Format, Image};
+use basalt_model::image::{Compression, Format, Image};
 use basalt_model::instance::Kind;
-use basalt_model::{Fingerprint, InstanceId, Mac, MemberName, NodeId, Timestamp};
+use basalt_model::{Fingerprint, InstanceId, Mac, MemberName, NodeId, SnapshotId, Timestamp};
 
 /// Why the node could not do it. The API turns each into its HTTP code.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,7 @@ pub enum PortError {
 pub struct ExecRequest {
     pub command: Vec<String>,
     pub environment: BTreeMap<String, String>,
+    /// Without one, root begins at home, everybody else in `/`.
     pub cwd: Option<String>,
     pub uid: u32,
     pub gid: u32,
@@ -72,6 +77,8 @@ pub trait Guests: Send + Sync {
     async fn exec(&self, id: InstanceId, request: ExecRequest) -> Result<(GuestIo, Box<dyn GuestProcess>), PortError>;
     async fn console(&self, id: InstanceId) -> Result<(GuestIo, Box<dyn GuestProcess>), PortError>;
     async fn console_log(&self, id: InstanceId) -> Result<Vec<u8>, PortError>;
+    /// Forgets what the console showed until now.
+    async fn clear_console_log(&self, id: InstanceId) -> Result<(), PortError>;
     async fn engine_log(&self, id: InstanceId) -> Result<Vec<u8>, PortError>;
 }
 
@@ -97,6 +104,24 @@ pub struct LiveInterface {
     pub bytes_sent: u64,
     pub packets_received: u64,
     pub packets_sent: u64,
+    #[serde(default)]
+    pub errors_received: u64,
+    #[serde(default)]
+    pub errors_sent: u64,
+    #[serde(default)]
+    pub dropped_received: u64,
+    #[serde(default)]
+    pub dropped_sent: u64,
+}
+
+/// What went between a guest and a block device of its host since the guest was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LiveDisk {
+    /// Bytes, and completed requests.
+    pub read_bytes: u64,
+    pub reads: u64,
+    pub written_bytes: u64,
+    pub writes: u64,
 }
 
 /// What is known of a running guest, from memory.
@@ -111,11 +136,20 @@ pub struct LiveState {
     pub memory_peak: u64,
     pub memory_total: u64,
     pub swap: u64,
+    /// What the memory is used for, in bytes, under the kernel's names.
+    #[serde(default)]
+    pub memory_parts: BTreeMap<String, u64>,
     pub processes: u64,
     pub oom_kills: u64,
+    /// CPUs it may use; 0 when that is not known.
+    #[serde(default)]
+    pub cpus: u32,
     /// Bytes of the root volume: used, and the limit (0 for none).
     pub disk_used: u64,
     pub disk_total: u64,
+    /// By block device of the host; none where that is not counted.
+    #[serde(default)]
+    pub disks: BTreeMap<String, LiveDisk>,
     pub interfaces: Vec<LiveInterface>,
 }
 
@@ -133,6 +167,8 @@ pub trait Telemetry: Send + Sync {
     fn load(&self, node: NodeId) -> Option<basalt_model::port::Load>;
     /// Leases that DHCP gave out on this member for a network: MAC, address, host name.
     async fn leases(&self, network: &basalt_model::NetworkName) -> Vec<(Mac, IpAddr, String)>;
+    /// Packets that logged rules of an access control list, by its number, were about on this member, the oldest first.
+    async fn acl_log(&self, list: u32) -> Result<Vec<LogEntry>, PortError>;
 }
 
 /// Files of an image on this member.
@@ -167,9 +203,27 @@ pub trait ImageUpload: Send {
     async fn finish(self: Box<Self>) -> Result<ImageFacts, PortError>;
 }
 
+/// An image to make of an instance.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    pub instance: InstanceId,
+    /// The instance as it was; else as it is.
+    pub snapshot: Option<SnapshotId>,
+    pub compression: Compression,
+    /// `None` keeps those of the image that it came from.
+    pub properties: Option<BTreeMap<String, String>>,
+    pub created_at: Timestamp,
+    /// Never if zero.
+    pub expires_at: Timestamp,
+}
+
 /// Image files of this member.
 #[async_trait]
 pub trait Images: Send + Sync {
+    /// Makes an image of an instance whose home this member is, and keeps its files. One that runs is
+    /// [`PortError::Conflict`], also if it is started meanwhile. `say` is told now and then how many bytes of its files
+    /// are done.
+    async fn publish(&self, wanted: Publish, say: &(dyn Fn(u64) + Send + Sync)) -> Result<ImageFacts, PortError>;
     async fn begin(&self) -> Result<Box<dyn ImageUpload>, PortError>;
     /// The files of an image, fetched from another holder when this member has none.
     async fn files(&self, image: &Image) -> Result<ImageFiles, PortError>;

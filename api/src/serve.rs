@@ -4,9 +4,12 @@
 //!  accept -> under the cap? -> [TLS handshake, deadline] -> hyper (header deadline, header size) -> router + Origin
 //! ```
 //! Public listeners speak HTTP/1.1 only (that is what the stock clients do, and websockets need it); the cluster port
-//! also takes HTTP/2 for gRPC. Over the cap a connection is closed at once: memory stays bounded. Cancelling `shutdown`
-//! stops accepting, lets requests that run finish for [`Limits::drain`], and returns.
+//! also takes HTTP/2 for gRPC. At the cap the connection that is longest idle makes way for a new one; when none is idle
+//! the new one is told 503: memory stays bounded. A head that comes too slowly is told 408. Cancelling `shutdown` stops
+//! accepting, lets requests that run finish for [`Limits::drain`], and returns.
 
+mod crowd;
+mod tap;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -24,12 +27,18 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use self::crowd::{Crowd, Place};
+use self::tap::Tap;
 use crate::auth::{Origin, PeerCertificate};
+use crate::dto::envelope::Envelope;
 use crate::task::Tasks;
+
+/// Connections at a time that are told that there is no place for them; more are closed without a word.
+const REFUSED: usize = 16;
 
 /// How much a listener takes.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +67,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The defaults, for a process that may have this many files open: connections are not to eat up all of them.
+    pub fn within(files: u64) -> Self {
+        let most = Limits::default();
+        let connections = usize::try_from(files / 4).unwrap_or(most.connections).clamp(64, most.connections);
+        Limits { connections, ..most }
+    }
+}
+
 /// The TLS configuration of a listener: empty until there is a certificate, exchanged when it is renewed.
 pub type TlsSlot = Arc<ArcSwapOption<ServerConfig>>;
 
@@ -73,23 +91,31 @@ enum Speaks {
 struct Listener {
     router: Router,
     limits: Limits,
-    free: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    refused: Arc<Semaphore>,
     tasks: Tasks,
 }
 
 impl Listener {
     fn new(router: Router, limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
-        let free = Arc::new(Semaphore::new(limits.connections));
-        Arc::new(Listener { router, limits, free, tasks: Tasks::new(shutdown) })
+        let (crowd, refused) = (Crowd::new(limits.connections), Arc::new(Semaphore::new(REFUSED)));
+        Arc::new(Listener { router, limits, crowd, refused, tasks: Tasks::new(shutdown) })
     }
 
-    /// A place under the cap; without one the connection is to be dropped.
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = self.free.clone().try_acquire_owned().ok();
-        if place.is_none() {
-            tracing::warn!(limit = self.limits.connections, "connection refused: too many are open");
-        }
-        place
+    /// Tells a connection for which there is no place so, if not too many are being told already.
+    fn refuse<S>(&self, stream: impl Future<Output = Option<S>> + Send + 'static)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        tracing::warn!(limit = self.crowd.places(), "connection refused: too many are busy");
+        let Ok(place) = self.refused.clone().try_acquire_owned() else { return };
+        let why = format!("too many connections: {} requests are running, which is the limit", self.crowd.places());
+        self.tasks.spawn("api refusal", async move {
+            let _place = place;
+            if let Some(stream) = stream.await {
+                Tap::new(stream).say(&last_word(503, "Service Unavailable", &why)).await;
+            }
+        });
     }
 
     async fn drain(&self) {
@@ -109,12 +135,14 @@ pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits, 
                 Err(error) => { pause_after(&error).await; continue }
             },
         };
-        let Some(place) = shared.place() else { continue };
+        let Some(place) = shared.crowd.enter().await else {
+            shared.refuse(std::future::ready(Some(stream)));
+            continue;
+        };
         let uid = stream.peer_cred().map_or(u32::MAX, |c| c.uid());
         let conn = shared.clone();
         shared.tasks.spawn_to_end("api unix connection", async move {
-            let _place = place;
-            speak(&conn, stream, Origin::Unix { uid }, Speaks::Http1).await;
+            speak(&conn, stream, (Origin::unix(uid), place), Speaks::Http1).await;
         });
     }
     shared.drain().await;
@@ -159,15 +187,21 @@ where
                 Err(error) => { pause_after(&error).await; continue }
             },
         };
-        let (Some(place), Some(config)) = (shared.place(), tls.load_full()) else { continue };
+        let Some(config) = tls.load_full() else { continue };
+        let shaken = handshake(stream, config, shared.limits.handshake, remote);
+        let Some(place) = shared.crowd.enter().await else {
+            shared.refuse(async move { shaken.await.map(|(stream, _)| stream) });
+            continue;
+        };
         let conn = shared.clone();
         shared.tasks.spawn_to_end("api tls connection", async move {
-            let _place = place;
-            let Some((stream, certificate)) = handshake(stream, config, conn.limits.handshake, remote).await else {
-                return;
+            let shaken = tokio::select! {
+                shaken = shaken => shaken,
+                () = place.makes_way() => None,
             };
+            let Some((stream, certificate)) = shaken else { return };
             if let Some(origin) = origin(certificate, remote) {
-                speak(&conn, stream, origin, speaks).await;
+                speak(&conn, stream, (origin, place), speaks).await;
             }
         });
     }
@@ -206,34 +240,59 @@ async fn handshake(
     Some((stream, certificate))
 }
 
-/// Speaks HTTP on one connection until it ends or shutdown has been asked for and the running request is answered.
-async fn speak<S>(shared: &Listener, stream: S, origin: Origin, speaks: Speaks)
+/// A whole answer that ends a connection.
+fn last_word(code: u16, phrase: &str, why: &str) -> Vec<u8> {
+    let body = serde_json::to_string(&Envelope::<()>::error(code, why.to_owned())).unwrap_or_default();
+    format!(
+        "HTTP/1.1 {code} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Speaks HTTP on one connection until it ends, must make way, or shutdown has been asked for and the running request
+/// is answered.
+async fn speak<S>(shared: &Listener, stream: S, (origin, place): (Origin, Place), speaks: Speaks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = shared.router.clone();
+    let (router, used) = (shared.router.clone(), place.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());
-        let router = router.clone();
-        async move { Ok::<Response<Body>, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+        let (router, busy) = (router.clone(), used.busy());
+        async move {
+            let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            Ok::<Response<Body>, Infallible>(response.map(|body| busy.with(body)))
+        }
     });
-    let shutdown = shared.tasks.shutdown();
-    let io = TokioIo::new(stream);
     let ended = match speaks {
         Speaks::Http1 => {
+            let tap = Tap::new(stream);
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new())
                 .header_read_timeout(shared.limits.header)
                 .max_buf_size(shared.limits.header_bytes.max(8192))
                 .pipeline_flush(true);
-            let mut connection = std::pin::pin!(http.serve_connection(io, service).with_upgrades());
-            tokio::select! {
-                ended = connection.as_mut() => ended.map_err(|e| e.to_string()),
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await.map_err(|e| e.to_string())
+            let connection = http.serve_connection(TokioIo::new(tap.clone()), service).with_upgrades();
+            let ended = {
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = place.makes_way() => return,
+                    () = shared.tasks.shutdown().cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
                 }
+            };
+            match ended {
+                Err(error) if error.is_timeout() && tap.begun() => {
+                    let why = format!("the head of the request took longer than {} s", shared.limits.header.as_secs());
+                    let word = last_word(408, "Request Timeout", &why);
+                    tokio::time::timeout(shared.limits.handshake, tap.say(&word)).await.map_err(|e| e.to_string())
+                }
+                other => other.map_err(|e| e.to_string()),
             }
         }
         Speaks::Both => {
@@ -246,10 +305,11 @@ where
                 .timer(TokioTimer::new())
                 .keep_alive_interval(Some(Duration::from_secs(20)))
                 .keep_alive_timeout(Duration::from_secs(20));
-            let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(io, service));
+            let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
             tokio::select! {
                 ended = connection.as_mut() => ended.map_err(|e| e.to_string()),
-                () = shutdown.cancelled() => {
+                () = place.makes_way() => return,
+                () = shared.tasks.shutdown().cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await.map_err(|e| e.to_string())
                 }

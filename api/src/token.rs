@@ -74,10 +74,14 @@ pub fn addresses(state: &ClusterState) -> Vec<String> {
 
 /// SHA-256 of the first certificate of a PEM text.
 pub fn pem_fingerprint(pem: &str) -> Option<Fingerprint> {
+    pem_der(pem).map(|der| sha256(&der))
+}
+
+/// The first certificate of a PEM text.
+pub fn pem_der(pem: &str) -> Option<Vec<u8>> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-    Some(sha256(&der))
+    CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|der| der.to_vec())
 }
 
 #[cfg(test)]

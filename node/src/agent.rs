@@ -15,17 +15,27 @@
 //! reported (no quorum) is tried again with backoff. Killed at any instruction, the next start finds things as they are.
 
 mod boot;
+pub mod carry;
+pub mod copies;
+mod copy;
 pub mod desired;
 mod execute;
 mod guest;
 mod idmap;
 mod images;
+mod landing;
 mod networks;
 mod observe;
+mod overlay;
 pub mod plan;
 mod pools;
+mod ports;
+mod rules;
 pub mod sample;
+mod snapshots;
 mod task;
+mod templates;
+pub mod zones;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -33,12 +43,13 @@ use std::time::{Duration, Instant};
 
 use basalt_driver::InstanceDriver;
 use basalt_model::instance::Kind;
-use basalt_model::{Cluster, InstanceId, NodeId, StateView};
+use basalt_model::{Cluster, Epoch, InstanceId, NodeId, StateView};
 use basalt_runtime::{Backoff, OnExit, Supervisor};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 pub use images::{Fetch, ImageShelf};
 pub use networks::Networks;
+pub use overlay::Overlay;
 pub use pools::Pools;
 pub use sample::Samples;
 
@@ -56,7 +67,11 @@ pub struct Parts {
     pub drivers: BTreeMap<Kind, Arc<dyn InstanceDriver>>,
     pub pools: Arc<Pools>,
     pub networks: Arc<Networks>,
+    /// Where this host has a switch for logical networks.
+    pub overlay: Option<Arc<Overlay>>,
     pub images: Arc<ImageShelf>,
+    pub shipper: Arc<carry::Shipper>,
+    pub carry: Arc<dyn carry::Carry>,
     pub samples: Arc<Samples>,
     pub supervisor: Supervisor,
     pub clock: Clock,
@@ -101,6 +116,11 @@ impl Agent {
             self.pump(driver, wakes.clone());
         }
         let shutdown = self.parts.supervisor.shutdown().clone();
+        if let Some(overlay) = self.parts.overlay.clone().filter(|_| self.parts.host_network) {
+            let (wakes, shutdown) = (wakes.clone(), shutdown.clone());
+            let watching = async move { overlay.watch(wakes, shutdown).await };
+            self.parts.supervisor.spawn("ports of the switch", OnExit::Log, watching);
+        }
         let Some(mut view) = self.catch_up().await else { return };
         self.host_pass(&view).await;
         let turns = boot::hold(&self, &view).await;
@@ -116,6 +136,7 @@ impl Agent {
                     if host_objects_changed(&view, &changed) {
                         self.host_pass(&changed).await;
                     }
+                    self.parts.images.known(&changed);
                     let removed = view.images.keys().any(|image| !changed.images.contains_key(image));
                     view = changed;
                     if removed {
@@ -197,6 +218,9 @@ impl Agent {
         self.parts.pools.pass(&self.parts, view).await;
         if self.parts.host_network {
             self.parts.networks.pass(&self.parts, view).await;
+            if let Some(overlay) = &self.parts.overlay {
+                overlay.pass(&self.parts, view).await;
+            }
         }
     }
 
@@ -204,7 +228,7 @@ impl Agent {
     async fn full_pass(self: &Arc<Self>, view: &StateView) {
         let started = Instant::now();
         let mut ids: std::collections::BTreeSet<InstanceId> =
-            view.assigned_to(self.parts.me).map(|instance| instance.id).collect();
+            view.concerning(self.parts.me).map(|instance| instance.id).collect();
         ids.extend(observe::everything_here(&self.parts).await);
         for id in ids {
             self.wake(id);
@@ -229,12 +253,16 @@ impl Agent {
     }
 }
 
-/// Networks or pools differ, or a static lease may: then the host's side of them is looked at.
+/// Networks, what belongs to them, or pools differ: then the host's side of them is looked at.
 fn host_objects_changed(old: &StateView, new: &StateView) -> bool {
     let generations = |view: &StateView| {
         let pools: Vec<_> = view.pools.values().map(|p| (p.name.clone(), p.generation)).collect();
-        let networks: Vec<_> = view.networks.values().map(|n| (n.name.clone(), n.generation)).collect();
-        (pools, networks)
+        let networks: Vec<_> = view.networks.iter().map(|(id, n)| (id.clone(), n.generation)).collect();
+        let acls: Vec<_> = view.acls.values().map(|acl| (acl.number, acl.generation)).collect();
+        let sets: Vec<_> = view.address_sets.values().map(|set| (set.number, set.generation)).collect();
+        let forwards = view.networks.values().flat_map(|n| &n.forwards);
+        let forwards: Vec<_> = forwards.map(|(listen, forward)| (*listen, forward.generation)).collect();
+        (pools, networks, acls, sets, forwards)
     };
     generations(old) != generations(new)
 }
@@ -243,16 +271,19 @@ fn host_objects_changed(old: &StateView, new: &StateView) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Wishes(BTreeMap<InstanceId, Wish>);
 
-type Wish = (basalt_model::Epoch, basalt_model::Generation, u64, bool);
+/// Epoch of the home, epoch of a move's end, configuration, request, deletion, snapshots.
+type Wish = (Epoch, Option<Epoch>, basalt_model::Generation, u64, bool, Vec<plan::SnapshotWish>);
 
 impl Wishes {
     fn of(view: &StateView, me: NodeId) -> Self {
         let wish = |i: &basalt_model::instance::Instance| {
-            let epoch = i.placement.home().map_or(basalt_model::Epoch(0), |(_, epoch)| epoch);
+            let epoch = i.placement.home().map_or(Epoch(0), |(_, epoch)| epoch);
+            let landing = i.placement.moving().map(|m| m.landing);
             let deleted = i.run.intent == basalt_model::instance::Intent::Deleted;
-            (epoch, desired::configuration(view, i), i.run.request, deleted)
+            let (configuration, snapshots) = (desired::configuration(view, i), desired::snapshots(view, i.id));
+            (epoch, landing, configuration, i.run.request, deleted, snapshots)
         };
-        Wishes(view.assigned_to(me).map(|i| (i.id, wish(i))).collect())
+        Wishes(view.concerning(me).map(|i| (i.id, wish(i))).collect())
     }
 
     /// Instances that are new, changed or gone.

@@ -5,11 +5,13 @@
 //!   config -> raft (Cluster) -> drivers, pools, networks -> agent -> controllers (act on the leader)
 //!                 |                                            |
 //!                 +--> api over port/* (unix socket, :8443)    +--> rpc (cluster port: raft, heartbeats, images, joins)
+//!                            +--> remote (image servers)
 //! ```
 //!
 //! **Purpose.** The agent drives this host toward its share of the replicated state; controllers on the leader give
 //! instances a home and notice silence; `port` puts the node behind the API; `rpc` is what members say to each other
-//! beside Raft.
+//! beside Raft, `remote` what is said to image servers; `sight` looks at
+//! what OVN has made of networks.
 //!
 //! **Invariants.** Guests outlive this program: no shut-down path touches one. Every task is supervised and ends when
 //! shutdown is asked for. Nothing is decided here that a lower crate could decide purely.
@@ -24,7 +26,9 @@ pub mod controller;
 pub mod fact;
 pub mod metrics;
 pub mod port;
+pub mod remote;
 pub mod rpc;
+pub mod sight;
 pub mod wiring;
 
 pub use config::Config;

@@ -5,4 +5,6 @@ pub mod files;
 pub mod guests;
 pub mod images;
 pub mod membership;
+pub mod parts;
+mod publish;
 pub mod telemetry;

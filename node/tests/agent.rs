@@ -2,20 +2,24 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_driver::fake::{FakeDriver, FakeHost, Op};
 use basalt_driver::{InstanceDriver, State};
-use basalt_model::command::{Init, InstanceCommand, PoolCommand, ProfileCommand};
-use basalt_model::instance::{Instance, Intent, Kind, Origin, Phase, Placement, Run, Spec, StopMode, Target};
+use basalt_model::command::{Init, InstanceCommand, PoolCommand, ProfileCommand, SnapshotCommand};
+use basalt_model::instance::{
+    CopyOf, Devices, Instance, Intent, Kind, MovePlan, Origin, Phase, Placement, Run, Spec, StopMode, Target,
+};
 use basalt_model::member::{Announcement, Duty, Health, Member};
 use basalt_model::pool::{Pool, PoolKind};
+use basalt_model::snapshot::Stage;
 use basalt_model::{
     Cluster, Command, Epoch, Fingerprint, Generation, InstanceId, InstanceName, MemberName, NodeId, PoolName,
-    ProfileName, ProjectName, Timestamp,
+    ProfileName, ProjectName, SnapshotId, SnapshotName, Timestamp,
 };
+use basalt_node::agent::carry::{Ask, Carry, Shipper};
 use basalt_node::agent::{Agent, Fetch, ImageShelf, Networks, Parts, Pools, Samples};
 use basalt_node::fact::Clock;
 use basalt_node::metrics::AgentMetrics;
@@ -36,6 +40,16 @@ impl Fetch for NoFetch {
     }
 }
 
+#[derive(Debug)]
+struct NoCarry;
+
+#[async_trait::async_trait]
+impl Carry for NoCarry {
+    async fn open(&self, _: NodeId, _: &Ask) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>, String> {
+        Err("this test has no other member".into())
+    }
+}
+
 /// A node without its servers.
 struct Node {
     cluster: Arc<LocalCluster>,
@@ -47,7 +61,7 @@ struct Node {
 impl Node {
     async fn begin() -> Node {
         let cluster = LocalCluster::begun(init());
-        for command in [pool(), profile()] {
+        for command in [pool("default"), pool("other"), profile()] {
             cluster.apply(&command).unwrap();
         }
         let node =
@@ -61,16 +75,30 @@ impl Node {
         let runner: Arc<dyn CommandRunner> = Arc::new(HostRunner);
         let supervisor = Supervisor::new(self.shutdown.clone());
         let store = ImageStore::new(self.dir.path().join("images"));
+        let pools = Arc::new(Pools::new(StorageHost {
+            state_dir: self.dir.path().to_owned(),
+            runner: runner.clone(),
+            member: MemberName::new("node1").unwrap(),
+        }));
+        let drivers = BTreeMap::from([(Kind::Container, driver)]);
+        let shipper = Arc::new(Shipper {
+            cluster: self.cluster.clone(),
+            pools: pools.clone(),
+            drivers: drivers.clone(),
+            supervisor: supervisor.clone(),
+        });
         let agent = Agent::new(Parts {
             me: ME,
             cluster: self.cluster.clone(),
-            drivers: BTreeMap::from([(Kind::Container, driver)]),
-            pools: Arc::new(Pools::new(StorageHost {
-                state_dir: self.dir.path().to_owned(),
-                runner: runner.clone(),
-                member: MemberName::new("node1").unwrap(),
-            })),
-            networks: Arc::new(Networks::new(basalt_net::Host::new(runner, self.dir.path().join("networks")))),
+            shipper,
+            carry: Arc::new(NoCarry),
+            drivers,
+            pools,
+            networks: Arc::new(Networks::new(Arc::new(basalt_net::Host::new(
+                runner,
+                self.dir.path().join("networks"),
+            )))),
+            overlay: None,
             images: Arc::new(ImageShelf::new(store, Arc::new(NoFetch))),
             samples: Arc::new(Samples::default()),
             supervisor: supervisor.clone(),
@@ -140,19 +168,25 @@ fn init() -> Init {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: "default".into(),
         description: String::new(),
         groups: Default::default(),
+        roles: Default::default(),
         config: Default::default(),
-        announced: Announcement { feature_level: 1, architecture: "x86_64".into(), ..Announcement::default() },
+        announced: Announcement {
+            feature_level: basalt_model::command::FEATURE_LEVEL,
+            architecture: "x86_64".into(),
+            ..Announcement::default()
+        },
     };
     Init { cluster_id: uuid::Uuid::new_v4(), secrets: Default::default(), member, at: Timestamp(1) }
 }
 
-fn pool() -> Command {
+fn pool(name: &str) -> Command {
     Command::Pool(PoolCommand::Add(Pool {
-        name: PoolName::new("default").unwrap(),
+        name: PoolName::new(name).unwrap(),
         kind: PoolKind::Dir,
         description: String::new(),
         config: Default::default(),
@@ -197,6 +231,7 @@ fn instance(name: &str) -> Instance {
         run: Run::stopped(),
         placement: Placement::Unplaced { refused: None },
         report: None,
+        errands: Default::default(),
     }
 }
 
@@ -332,4 +367,175 @@ async fn after_a_boot_guests_start_in_order_of_priority() {
         .await;
     assert!(again[1] < again[2] && again[2] < again[0], "high, middle, low: {again:?}");
     assert_eq!(node.host.running().unwrap(), 3);
+}
+
+impl Node {
+    fn snapshot(&self, id: InstanceId, name: &str) -> SnapshotId {
+        let snapshot = SnapshotId(uuid::Uuid::now_v7());
+        let name = SnapshotName::new(name).unwrap();
+        let (at, expires_at) = (Timestamp(1), Timestamp::NEVER);
+        self.ask(SnapshotCommand::Create { instance: id, id: snapshot, name, at, expires_at });
+        snapshot
+    }
+
+    fn ask(&self, command: SnapshotCommand) {
+        self.cluster.apply(&Command::Snapshot(command)).unwrap();
+    }
+
+    async fn stage(&self, id: InstanceId, snapshot: SnapshotId) -> Option<Stage> {
+        self.until(|view| match view.snapshots.get(&(id, snapshot)).map(|s| s.stage.clone()) {
+            Some(Stage::Wanted | Stage::Doomed) => None,
+            settled => Some(settled),
+        })
+        .await
+    }
+
+    fn restore(&self, id: InstanceId, snapshot: SnapshotId) {
+        let spec = Box::new(self.cluster.view().instances.get(&id).unwrap().spec.clone());
+        let stop = StopMode { force: true, timeout_secs: None };
+        self.propose(InstanceCommand::Restore { id, snapshot, spec, stop });
+    }
+
+    /// Where the guest's files are.
+    fn root(&self, id: InstanceId) -> PathBuf {
+        self.root_in("default", id)
+    }
+
+    fn root_in(&self, pool: &str, id: InstanceId) -> PathBuf {
+        let folder = self.dir.path().join("storage-pools").join(pool).join("instances").join(id.to_string());
+        assert!(folder.join("rootfs").is_dir(), "{}", folder.display());
+        folder.join("rootfs")
+    }
+
+    /// A copy of `source`, with the snapshot if one is given, in the pool.
+    fn copy(&self, source: InstanceId, snapshot: Option<SnapshotId>, pool: &str) -> (InstanceId, Option<SnapshotId>) {
+        let mut copy = instance(&format!("copy-in-{pool}"));
+        let new = snapshot.map(|_| SnapshotId(uuid::Uuid::now_v7()));
+        let snapshots = snapshot.into_iter().zip(new).collect();
+        copy.spec.origin = Origin::Copy(Box::new(CopyOf { source, point: None, snapshots }));
+        copy.spec.devices = in_pool(pool);
+        let id = copy.id;
+        self.propose(InstanceCommand::Create(Box::new(copy)));
+        self.propose(InstanceCommand::Place { id, node: ME, epoch: Epoch(1) });
+        (id, new)
+    }
+}
+
+fn in_pool(pool: &str) -> Devices {
+    let root = [("type", "disk"), ("path", "/"), ("pool", pool)];
+    BTreeMap::from([("root".to_owned(), root.map(|(k, v)| (k.to_owned(), v.to_owned())).into())])
+}
+
+#[tokio::test]
+async fn a_copy_has_the_content_and_the_snapshots_in_any_pool() {
+    let node = Node::begin().await;
+    let id = node.create("c1");
+    node.settled(id).await;
+    std::fs::write(node.root(id).join("diary"), "then").unwrap();
+    let snapshot = node.snapshot(id, "s0");
+    node.stage(id, snapshot).await;
+    std::fs::write(node.root(id).join("diary"), "now").unwrap();
+    for pool in ["default", "other"] {
+        let (copy, taken) = node.copy(id, Some(snapshot), pool);
+        assert_eq!(node.settled(copy).await, (Phase::Stopped, None));
+        let diary = node.root_in(pool, copy).join("diary");
+        assert_eq!(std::fs::read_to_string(&diary).unwrap(), "now");
+        assert_eq!(node.stage(copy, taken.unwrap()).await, Some(Stage::Ready));
+        node.restore(copy, taken.unwrap());
+        assert_eq!(node.settled(copy).await, (Phase::Stopped, None));
+        assert_eq!(std::fs::read_to_string(node.root_in(pool, copy).join("diary")).unwrap(), "then");
+        assert_eq!(std::fs::read_to_string(node.root(id).join("diary")).unwrap(), "now");
+    }
+}
+
+#[tokio::test]
+async fn a_move_to_another_pool_takes_everything_and_leaves_nothing() {
+    let mut node = Node::begin().await;
+    let id = node.create("c1");
+    node.settled(id).await;
+    std::fs::write(node.root(id).join("diary"), "then").unwrap();
+    let snapshot = node.snapshot(id, "s0");
+    node.stage(id, snapshot).await;
+    std::fs::write(node.root(id).join("diary"), "now").unwrap();
+    let found = node.cluster.view().instances.get(&id).unwrap().clone();
+    let plan = MovePlan {
+        target: Target::Any,
+        project: found.project,
+        name: InstanceName::new("c2").unwrap(),
+        spec: Spec { devices: in_pool("other"), ..found.spec },
+    };
+    node.kill_agent();
+    node.propose(InstanceCommand::Move { id, to: Some(ME), plan: Box::new(plan), expect: None });
+    let start = InstanceCommand::SetRun {
+        id,
+        intent: Intent::Running,
+        restart: false,
+        stop: StopMode::default(),
+        at: Timestamp(1),
+    };
+    assert!(node.cluster.apply(&Command::Instance(start)).unwrap_err().to_string().contains("being moved"));
+    node.start_agent();
+    node.until(|view| view.instances.get(&id)?.placement.moving().is_none().then_some(())).await;
+    let moved = node.cluster.view().instances.get(&id).unwrap().clone();
+    assert_eq!((moved.placement.home(), moved.name.as_str()), (Some((ME, Epoch(2))), "c2"), "{:?}", moved.errands);
+    assert_eq!(std::fs::read_to_string(node.root_in("other", id).join("diary")).unwrap(), "now");
+    node.restore(id, snapshot);
+    assert_eq!(node.settled(id).await, (Phase::Stopped, None));
+    assert_eq!(std::fs::read_to_string(node.root_in("other", id).join("diary")).unwrap(), "then");
+    node.run(id, Intent::Running);
+    assert_eq!(node.settled(id).await.0, Phase::Running);
+    let left = node.dir.path().join("storage-pools/default/instances").join(id.to_string());
+    let gone = async {
+        while left.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the old volume is removed");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_taken_gone_back_to_and_removed() {
+    let node = Node::begin().await;
+    let id = node.create("c1");
+    node.settled(id).await;
+    let file = node.root(id).join("diary");
+    std::fs::write(&file, "then").unwrap();
+    let snapshot = node.snapshot(id, "s0");
+    assert_eq!(node.stage(id, snapshot).await, Some(Stage::Ready));
+    std::fs::write(&file, "now").unwrap();
+    node.run(id, Intent::Running);
+    assert_eq!(node.settled(id).await.0, Phase::Running);
+    node.restore(id, snapshot);
+    assert_eq!(node.settled(id).await, (Phase::Running, None));
+    assert_eq!(std::fs::read_to_string(node.root(id).join("diary")).unwrap(), "then");
+    assert_eq!(node.host.calls(id, Op::Start).unwrap(), 2, "it was stopped for it, and started again");
+    node.ask(SnapshotCommand::Delete { instance: id, id: snapshot });
+    assert_eq!(node.stage(id, snapshot).await, None);
+    node.run(id, Intent::Deleted);
+    node.until(|view| view.instances.get(&id).is_none().then_some(())).await;
+    assert!(!volume(node.dir.path(), id));
+}
+
+/// The agent dies between the restore and the word of it: it is done again, but never under the guest that runs again.
+#[tokio::test]
+async fn a_restore_survives_the_agent() {
+    let mut node = Node::begin().await;
+    let id = node.create("c1");
+    node.settled(id).await;
+    let snapshot = node.snapshot(id, "s0");
+    node.stage(id, snapshot).await;
+    node.run(id, Intent::Running);
+    node.settled(id).await;
+    node.kill_agent();
+    node.restore(id, snapshot);
+    std::fs::write(node.root(id).join("late"), "written by the old guest").unwrap();
+    node.start_agent();
+    assert_eq!(node.settled(id).await.0, Phase::Running);
+    assert!(!node.root(id).join("late").exists());
+    std::fs::write(node.root(id).join("new"), "written by the new guest").unwrap();
+    node.kill_agent();
+    node.start_agent();
+    node.run(id, Intent::Frozen);
+    assert_eq!(node.settled(id).await.0, Phase::Frozen);
+    assert!(node.root(id).join("new").exists());
 }

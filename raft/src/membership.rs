@@ -6,14 +6,14 @@
 //!
 //! Voters are healthy members before silent ones, in as many failure domains as there are, and the same as before where
 //! that is equal. The leader stays one. A silent voter is replaced as soon as a healthy learner can take its place; a
-//! silent learner is never promoted.
+//! silent learner is never promoted. Members that the operator made `database-client` vote only where there is no other.
 //!
 //! [`plan`] is pure and gives one change at a time; [`reconcile`] performs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use basalt_model::member::Health;
+use basalt_model::member::{Health, Member, Role};
 use basalt_model::{ClusterState, NodeId, StateView};
 use openraft::ChangeMembers;
 use openraft::impls::BasicNode;
@@ -37,7 +37,7 @@ pub(crate) enum Change {
     SetVoters(BTreeSet<u64>),
     /// These are no members any more, and do not vote.
     Forget(BTreeSet<u64>),
-    /// This leader is no member any more.
+    /// This leader is not to vote any more.
     HandOver(u64),
 }
 
@@ -54,8 +54,9 @@ pub(crate) fn plan(state: &ClusterState, group: &Group, me: u64, caught_up: impl
         return Some(Change::AddLearner(member.id.0, member.announced.cluster_address.clone()));
     }
     let wanted = wanted_voters(state, group, me);
-    let is_member = state.members.contains_key(&NodeId(me));
-    if !is_member && let Some(heir) = wanted.iter().find(|id| group.voters.contains(id) && caught_up(**id)) {
+    let stays = wanted.contains(&me);
+    let can_lead = |id: &&u64| group.voters.contains(id) && healthy(state, **id, me) && caught_up(**id);
+    if !stays && let Some(heir) = wanted.iter().find(can_lead) {
         return Some(Change::HandOver(*heir));
     }
     if wanted != group.voters && !wanted.is_empty() {
@@ -68,13 +69,26 @@ pub(crate) fn plan(state: &ClusterState, group: &Group, me: u64, caught_up: impl
 }
 
 fn wanted_voters(state: &ClusterState, group: &Group, me: u64) -> BTreeSet<u64> {
-    let limit = state.config.get("cluster.max_voters").and_then(|v| v.parse().ok()).unwrap_or(3_usize);
+    let spared = |m: &&Member| !m.roles.contains(&Role::DatabaseClient);
+    let chosen = choose(state, state.members.values().filter(spared), group, me);
+    let there = chosen.iter().filter(|id| healthy(state, **id, me)).count();
+    // Better that one votes who should not than that there is no quorum.
+    match there * 2 > chosen.len() {
+        true => chosen,
+        false => choose(state, state.members.values(), group, me),
+    }
+}
+
+fn healthy(state: &ClusterState, id: u64, me: u64) -> bool {
     // One that was admitted and not heard of since may be a ghost: it must not count for a quorum.
-    let there = |m: &basalt_model::member::Member| m.health == Health::Online && !m.awaited;
-    let healthy = |id: u64| id == me || state.members.get(&NodeId(id)).is_some_and(there);
-    let mut candidates: Vec<(u64, &str)> = state
-        .members
-        .values()
+    let there = |m: &Member| m.health == Health::Online && !m.awaited;
+    id == me || state.members.get(&NodeId(id)).is_some_and(there)
+}
+
+fn choose<'a>(state: &ClusterState, among: impl Iterator<Item = &'a Member>, group: &Group, me: u64) -> BTreeSet<u64> {
+    let limit = state.config.get("cluster.max_voters").and_then(|v| v.parse().ok()).unwrap_or(3_usize);
+    let healthy = |id: u64| healthy(state, id, me);
+    let mut candidates: Vec<(u64, &str)> = among
         .map(|m| (m.id.0, m.failure_domain.as_str()))
         .filter(|(id, _)| group.voters.contains(id) || healthy(*id))
         .collect();

@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 mod convert;
+mod pipeline;
 pub(crate) mod server;
 
 use basalt_model::Fingerprint;

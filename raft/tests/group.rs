@@ -4,7 +4,7 @@
 #[path = "group/harness.rs"]
 mod harness;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use basalt_model::command::{Init, MemberCommand};
 use basalt_model::member::Health;
@@ -39,6 +39,32 @@ async fn one_member_alone_keeps_what_it_acknowledged() {
     let node = node.restart().await;
     let after = node.cluster.linearizable().await.unwrap();
     assert_eq!(*before, *after);
+}
+
+/// One that hangs up at once, as a machine does whose agent is just starting, must not be called in a tight loop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_hangs_up_is_not_called_all_the_time() {
+    const WINDOW: Duration = Duration::from_secs(2);
+    logging();
+    let mut nodes = group(3).await;
+    let leading = leader(&nodes).await;
+    let mut gone = nodes.remove(if leading == 0 { 1 } else { 0 });
+    gone.stop().await;
+    let listener = tokio::net::TcpListener::bind(gone.address).await.unwrap();
+    write_surely(&nodes[0].cluster, "without").await;
+    let mut calls = 0;
+    let count = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+            calls += 1;
+        }
+    };
+    let _: Result<(), _> = tokio::time::timeout(WINDOW, count).await;
+    // Heartbeats and entries go on lanes of their own; each waits before it tries again.
+    assert!((1..200).contains(&calls), "{calls} calls in {WINDOW:?}");
+    drop(listener);
+    let gone = gone.restart().await;
+    until("it has caught up", || has(&gone.cluster, "without")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,7 +231,7 @@ async fn strangers_and_impostors_are_refused() {
     let mut fake = Node::fresh().await;
     fake.cluster.start_member(NodeIdentity { ..forged }).await.unwrap();
     fake.listen().await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!fake.cluster.view().initialised());
     let service = victim.cluster.service();
     let stranger = pki::fingerprint(&fake.cluster.identity().unwrap().certificate).unwrap();
@@ -247,7 +273,7 @@ async fn refused(dir: &std::path::Path) -> String {
     loop {
         match open(options(dir)).await {
             Err(basalt_raft::Error::InUse(_)) if began.elapsed() < PATIENCE => {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => return error.to_string(),
             Ok(_) => panic!("damage was served"),
@@ -265,7 +291,7 @@ async fn leadership_is_handed_over_on_request() {
     assert!(!nodes[old].cluster.leadership().borrow().mine);
     write_surely(&nodes[(old + 1) % 3].cluster, "after").await;
     println!("hand-over to next commit: {:?}", began.elapsed());
-    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

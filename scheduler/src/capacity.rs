@@ -112,20 +112,25 @@ impl<'a> Board<'a> {
         let families: BTreeSet<(&ProjectName, &str)> = requests.iter().map(|r| (&r.project, r.stem())).collect();
         let profiles = Profiles::of(self.view);
         for instance in self.view.instances.values() {
-            let Some(at) = instance.placement.home().and_then(|(node, _)| self.index.get(&node)) else { continue };
-            let seat = &mut self.seats[*at];
             let layers = profiles.layers(instance);
-            // What is being deleted gives its memory back at once, its disk only when it is gone.
-            if let Some((pool, Some(size))) = layers.root() {
-                let held = seat.disk.entry(pool).or_default();
-                *held = held.saturating_add(size);
-            }
-            if instance.run.intent == Intent::Deleted {
-                continue;
-            }
-            seat.promise(memory(&layers));
-            if families.contains(&(&instance.project, stem(&instance.name))) {
-                self.domains[seat.domain].add(&instance.project, stem(&instance.name));
+            // One that moves takes its room at both ends until it has moved.
+            let landing = instance.placement.moving().and_then(|m| m.to);
+            let home = instance.placement.home().map(|(node, _)| node);
+            for node in home.into_iter().chain(landing.filter(|to| home != Some(*to))) {
+                let Some(at) = self.index.get(&node) else { continue };
+                let seat = &mut self.seats[*at];
+                // What is being deleted gives its memory back at once, its disk only when it is gone.
+                if let Some((pool, Some(size))) = layers.root() {
+                    let held = seat.disk.entry(pool).or_default();
+                    *held = held.saturating_add(size);
+                }
+                if instance.run.intent == Intent::Deleted {
+                    continue;
+                }
+                seat.promise(memory(&layers));
+                if families.contains(&(&instance.project, stem(&instance.name))) {
+                    self.domains[seat.domain].add(&instance.project, stem(&instance.name));
+                }
             }
         }
     }

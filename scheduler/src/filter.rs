@@ -15,8 +15,12 @@ use crate::explain::bytes;
 pub enum Reason {
     #[error("not the target")]
     NotTarget,
+    #[error("it is there already")]
+    There,
     #[error("not in cluster group {0}")]
     NotInGroup(GroupName),
+    #[error("in none of the cluster groups that the project may use (restricted.cluster.groups)")]
+    ClosedToProject,
     #[error("offline")]
     Offline,
     /// Not yet offline for the health controller, but what is placed there would wait for it to come back.
@@ -58,7 +62,9 @@ impl Reason {
         match self {
             Reason::Silent { .. } | Reason::PoolPending(_) => true,
             Reason::NotTarget
+            | Reason::There
             | Reason::NotInGroup(_)
+            | Reason::ClosedToProject
             | Reason::Offline
             | Reason::Evacuated
             | Reason::Manual
@@ -82,19 +88,27 @@ const SILENCE: std::time::Duration = std::time::Duration::from_secs(4);
 /// Whether the member can take `request`.
 pub(crate) fn check(view: &ClusterState, seat: &Seat<'_>, request: &Request) -> Result<(), Reason> {
     target(seat.member, request)?;
+    if let Some(groups) = &request.groups
+        && groups.is_disjoint(&seat.member.groups)
+    {
+        return Err(Reason::ClosedToProject);
+    }
     if let Some(load) = seat.load.as_ref().filter(|load| load.age > SILENCE) {
         return Err(Reason::Silent { secs: load.age.as_secs() });
     }
     machine(seat.member, request)?;
     pool(view, seat, request)?;
     if let Some(missing) = request.networks.iter().find(|n| !view.networks.contains_key(*n)) {
-        return Err(Reason::NoNetwork(missing.clone()));
+        return Err(Reason::NoNetwork(missing.name.clone()));
     }
     cpu(seat.member, request)?;
     memory(seat, request)
 }
 
 fn target(member: &Member, request: &Request) -> Result<(), Reason> {
+    if request.not == Some(member.id) {
+        return Err(Reason::There);
+    }
     match &request.target {
         Target::Any => {}
         Target::Member(name) if *name == member.name => {}

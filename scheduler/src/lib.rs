@@ -20,6 +20,7 @@
 //! **Not here.** Who proposes the choice, when, and what happens after a refusal (the node's placement controller).
 
 mod capacity;
+pub mod evacuate;
 pub mod explain;
 pub mod filter;
 mod layers;
@@ -27,8 +28,9 @@ pub mod place;
 pub mod request;
 mod score;
 
+pub use evacuate::{evacuations, give_up_move};
 pub use explain::explain;
 pub use filter::Reason;
-pub use place::{Decision, Unplaceable, next_placements, place};
+pub use place::{Decision, Unplaceable, next_home, next_placements, place};
 pub use request::Request;
 pub use score::Score;

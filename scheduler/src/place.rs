@@ -1,6 +1,6 @@
 //! The choice itself: for one request, or for all instances that wait for a home.
 
-use basalt_model::instance::{Instance, Placement};
+use basalt_model::instance::{Instance, Origin, Placement, Target};
 use basalt_model::port::Liveness;
 use basalt_model::{ClusterState, InstanceId, InstanceName, MemberName, NodeId};
 
@@ -51,7 +51,7 @@ pub fn next_placements(view: &ClusterState, liveness: &dyn Liveness, max: usize)
         .values()
         .filter(|i| match &i.placement {
             Placement::Unplaced { refused } => refused.is_none(),
-            Placement::On { .. } => false,
+            Placement::On { .. } | Placement::Moving(_) => false,
         })
         .collect();
     if waiting.is_empty() {
@@ -60,7 +60,8 @@ pub fn next_placements(view: &ClusterState, liveness: &dyn Liveness, max: usize)
     waiting.sort_by_key(|i| (i.created_at, i.id));
     waiting.truncate(max);
     let profiles = Profiles::of(view);
-    let requests: Vec<Request> = waiting.iter().map(|i| Request::from_layers(i, &profiles.layers(i))).collect();
+    let request = |i: &&Instance| Request { near: near(view, i), ..Request::from_layers(view, i, &profiles.layers(i)) };
+    let requests: Vec<Request> = waiting.iter().map(request).collect();
     let mut board = Board::new(view, liveness, &requests);
     let decide = |(instance, request): (&&Instance, &Request)| match choose(&board, request) {
         Ok(at) => {
@@ -74,6 +75,31 @@ pub fn next_placements(view: &ClusterState, liveness: &dyn Liveness, max: usize)
         },
     };
     waiting.iter().zip(&requests).map(decide).collect()
+}
+
+/// Where a copy is made best: with its source, where no bytes have to travel.
+fn near(view: &ClusterState, instance: &Instance) -> Option<NodeId> {
+    match &instance.spec.origin {
+        Origin::Copy(copy) => view.instances.get(&copy.source)?.placement.home().map(|(home, _)| home),
+        Origin::Empty | Origin::Image(_) => None,
+    }
+}
+
+/// The next home of an instance that moves and has been given none: another one than it has, unless the user names it.
+/// `None` when it does not move.
+pub fn next_home(view: &ClusterState, liveness: &dyn Liveness, instance: &Instance) -> Option<Result<NodeId, String>> {
+    let on_its_way = instance.placement.moving().filter(|m| m.to.is_none())?;
+    let plan = &on_its_way.plan;
+    let planned = Instance {
+        project: plan.project.clone(),
+        name: plan.name.clone(),
+        spec: plan.spec.clone(),
+        target: plan.target.clone(),
+        ..instance.clone()
+    };
+    let named = matches!(plan.target, Target::Member(_));
+    let request = Request { not: Some(on_its_way.from).filter(|_| !named), ..Request::of(view, &planned) };
+    Some(place(view, liveness, &request).map_err(|unplaceable| unplaceable.to_string()))
 }
 
 /// Index of the best seat.

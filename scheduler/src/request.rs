@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use basalt_model::device::{self, Device};
 use basalt_model::instance::{Instance, Kind, Target};
 use basalt_model::limit::{self, Cpu, Memory};
-use basalt_model::{ClusterState, InstanceName, NetworkName, PoolName, ProjectName};
+use basalt_model::restriction;
+use basalt_model::{ClusterState, GroupName, InstanceName, NetworkKey, NetworkName, NodeId, PoolName, ProjectName};
 
 use crate::layers::{Layers, Profiles};
 
@@ -18,36 +19,46 @@ pub struct Request {
     /// Kernel's word; empty for any.
     pub architecture: String,
     pub target: Target,
+    /// The only groups whose members the project may use.
+    pub groups: Option<BTreeSet<GroupName>>,
     /// Where the root disk lies.
     pub pool: Option<PoolName>,
     /// Size of the root disk in bytes, if it is limited.
     pub disk: Option<u64>,
-    pub networks: BTreeSet<NetworkName>,
+    pub networks: BTreeSet<NetworkKey>,
     /// `limits.memory`.
     pub memory: Option<Memory>,
     /// `limits.cpu`.
     pub cpu: Option<Cpu>,
+    /// The member that is preferred to all others that fit.
+    pub near: Option<NodeId>,
+    /// The member that will not do.
+    pub not: Option<NodeId>,
 }
 
 impl Request {
     /// Reads it from an instance and its profiles. Values that do not parse ask for nothing: apply lets none in.
     pub fn of(view: &ClusterState, instance: &Instance) -> Request {
-        Self::from_layers(instance, &Profiles::of(view).layers(instance))
+        Self::from_layers(view, instance, &Profiles::of(view).layers(instance))
     }
 
-    pub(crate) fn from_layers(instance: &Instance, layers: &Layers<'_>) -> Request {
+    pub(crate) fn from_layers(view: &ClusterState, instance: &Instance, layers: &Layers<'_>) -> Request {
         let (pool, disk) = layers.root().map_or((None, None), |(pool, size)| (Some(pool), size));
+        let named = layers.devices().filter_map(|(_, properties)| network(properties));
         Request {
             project: instance.project.clone(),
             name: instance.name.clone(),
             kind: instance.spec.kind,
             architecture: instance.spec.architecture.clone(),
             target: instance.target.clone(),
+            groups: view.projects.get(&instance.project).and_then(restriction::groups),
             pool,
             disk,
-            networks: layers.devices().filter_map(|(_, properties)| network(properties)).collect(),
+            networks: named.map(|name| view.meant(&instance.project, &name)).collect(),
             memory: memory(layers),
             cpu: layers.value("limits.cpu").and_then(|text| limit::parse_cpu(text).ok()),
+            near: None,
+            not: None,
         }
     }
 

@@ -11,6 +11,8 @@ const UNLIMITED: u64 = 256 << 20;
 /// A rank: the smallest is the best. Fields are compared in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
+    /// Not the member that the request prefers.
+    pub far: bool,
     /// Instances of the same family (`web-1`, `web-2`) in the failure domain, per thousand of its open members; 0
     /// where there is one domain only.
     pub siblings: u64,
@@ -37,6 +39,7 @@ impl Score {
             + u128::from(unlimited) * u128::from(UNLIMITED);
         let per_million = promised * 1_000_000 / u128::from(seat.member.announced.memory.max(1));
         Score {
+            far: request.near.is_some_and(|near| near != seat.member.id),
             siblings,
             busy: busy(seat),
             memory: u64::try_from(per_million).unwrap_or(u64::MAX),

@@ -13,6 +13,7 @@ use basalt_model::network::{Network, NetworkKind};
 use basalt_model::pool::{Pool, PoolKind, PoolStatus};
 use basalt_model::port::{Liveness, Load};
 use basalt_model::profile::Profile;
+use basalt_model::project::Project;
 use basalt_model::{
     ClusterState, Epoch, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName, NetworkName, NodeId,
     PoolName, ProfileName, ProjectName, Timestamp,
@@ -41,10 +42,12 @@ fn member(id: u64) -> Member {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: "default".into(),
         description: String::new(),
         groups: BTreeSet::new(),
+        roles: BTreeSet::new(),
         config: BTreeMap::new(),
         announced: Announcement {
             architecture: "x86_64".into(),
@@ -78,6 +81,7 @@ fn instance(at: u128, name: &str) -> Instance {
         run: Run::stopped(),
         placement: Placement::Unplaced { refused: None },
         report: None,
+        errands: Default::default(),
     }
 }
 
@@ -107,17 +111,8 @@ fn cluster(members: impl IntoIterator<Item = Member>) -> ClusterState {
             generation: Generation(1),
         },
     );
-    let network = NetworkName::new("br0").unwrap();
-    state.networks.insert(
-        network.clone(),
-        Network {
-            name: network,
-            kind: NetworkKind::Bridge,
-            description: String::new(),
-            config: BTreeMap::new(),
-            generation: Generation(1),
-        },
-    );
+    let network = Network::new(NetworkName::new("br0").unwrap(), NetworkKind::Bridge);
+    state.networks.insert(network.id(), network);
     let (project, name) = (ProjectName::default_project(), ProfileName::default_profile());
     let device = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let devices = [
@@ -153,6 +148,32 @@ fn nodes(decisions: &[Decision]) -> Vec<u64> {
         Decision::Refuse { reason, .. } => panic!("refused: {reason}"),
     };
     decisions.iter().map(node).collect()
+}
+
+#[test]
+fn networks_are_those_of_the_project() {
+    let mut state = cluster([member(1)]);
+    for (name, feature) in [("own", "true"), ("plain", "false")] {
+        let name = ProjectName::new(name).unwrap();
+        let config = [("features.networks".to_owned(), feature.to_owned())].into();
+        let (created_at, generation) = (Timestamp(1), Generation(1));
+        let project = Project { name: name.clone(), description: String::new(), config, created_at, generation };
+        state.projects.insert(name.clone(), project);
+        let shared = state.profiles.values().next().unwrap().clone();
+        state.profiles.insert((name.clone(), shared.name.clone()), Profile { project: name, ..shared });
+    }
+    let of = |project: &str, at| Instance { project: ProjectName::new(project).unwrap(), ..instance(at, "web") };
+    add(&mut state, of("plain", 1));
+    assert_eq!(nodes(&next_placements(&state, &Heard::default(), 10)), [1]);
+    let mut alone = state.clone();
+    add(&mut alone, of("own", 2));
+    let decisions = next_placements(&alone, &Heard::default(), 10);
+    let [_, Decision::Refuse { reason, .. }] = &decisions[..] else { panic!("{decisions:?}") };
+    assert!(reason.contains("br0"), "{reason}");
+    let own = ProjectName::new("own").unwrap();
+    let network = Network { project: own, ..Network::new(NetworkName::new("br0").unwrap(), NetworkKind::Ovn) };
+    alone.networks.insert(network.id(), network);
+    assert_eq!(nodes(&next_placements(&alone, &Heard::default(), 10)), [1, 1]);
 }
 
 #[test]
@@ -230,6 +251,29 @@ fn the_refusal_names_every_member_with_its_reason() {
         node9: has no CPU 2: it has 2; node10: not enough memory: 1 GiB free of 1 GiB, 2 GiB needed; \
         node11: not enough memory: 512 MiB free of 8 GiB, 2 GiB needed";
     assert_eq!(text, wanted);
+}
+
+#[test]
+fn a_restricted_project_keeps_to_its_groups() {
+    let east = GroupName::new("east").unwrap();
+    let mut state = cluster([member(1), Member { groups: [east].into(), ..member(2) }, member(3)]);
+    let config = [("restricted", "true"), ("restricted.cluster.groups", "west, east")];
+    let project = Project {
+        name: ProjectName::default_project(),
+        description: String::new(),
+        config: config.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        created_at: Timestamp(1),
+        generation: Generation(1),
+    };
+    state.projects.insert(project.name.clone(), project);
+    for at in 1..=3 {
+        add(&mut state, instance(at, &format!("c{at}")));
+    }
+    assert_eq!(nodes(&next_placements(&state, &Heard::default(), 10)), [2, 2, 2]);
+    let mut named = instance(9, "c9");
+    named.target = Target::Member(MemberName::new("node1").unwrap());
+    let refused = place(&state, &Heard::default(), &Request::of(&state, &named)).unwrap_err().to_string();
+    assert!(refused.contains("node1: in none of the cluster groups that the project may use"), "{refused}");
 }
 
 #[test]

@@ -126,8 +126,20 @@ impl Tree {
 
     /// Makes a named pipe.
     pub fn mkfifo(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+        self.mknod(path, NodeKind::Fifo, mode, 0)
+    }
+
+    /// Makes a pipe, a socket without anybody at it, or a device node; other kinds are refused.
+    pub fn mknod(&self, path: impl AsRef<Path>, kind: NodeKind, mode: u32, device: u64) -> io::Result<()> {
+        let kind = match kind {
+            NodeKind::Fifo => fs::FileType::Fifo,
+            NodeKind::Socket => fs::FileType::Socket,
+            NodeKind::CharDevice => fs::FileType::CharacterDevice,
+            NodeKind::BlockDevice => fs::FileType::BlockDevice,
+            NodeKind::File | NodeKind::Dir | NodeKind::Symlink => return Err(refused("would name no special file")),
+        };
         let place = self.place(path.as_ref())?;
-        fs::mknodat(&place.parent, place.name, fs::FileType::Fifo, Mode::from_raw_mode(mode & 0o777), 0)?;
+        fs::mknodat(&place.parent, place.name, kind, Mode::from_raw_mode(mode & 0o777), device)?;
         self.node(path)?.chmod(mode)
     }
 

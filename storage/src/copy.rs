@@ -1,8 +1,10 @@
 //! Copies a whole tree: shared blocks where the file system can (reflink), else in the kernel, holes kept.
 //!
-//! Owners, modes, times, hard links and attributes are kept. Both trees are ours alone while this runs.
+//! Owners, modes, times, hard links, attributes and special files are kept. The target is ours alone while this runs. The
+//! source may be a running guest's: what vanishes or shrinks meanwhile is copied as far as it is found.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +15,18 @@ use crate::beneath::{Attributes, Node, NodeKind, Tree, Visit};
 
 /// Copies everything below `source` into the empty `target`. The root folders' own attributes stay as they are. Blocks.
 pub(crate) fn tree(source: &Tree, target: &Tree) -> io::Result<()> {
-    let mut copy = Copy { source, target, linked: HashMap::new(), reflink: true };
-    source
-        .walk(&mut |path, node, visit| if path.as_os_str().is_empty() { Ok(()) } else { copy.entry(path, node, visit) })
+    let mut copy = Copy { source, target, linked: HashMap::new(), reflink: true, without: &[] };
+    copy.run(&mut |_| {})
+}
+
+/// The same for a whole volume: the root folder's owner and mode too, which belong to how the ids in the tree stand; but
+/// nothing of what lies in it under a name in `without`. `copied` is told the bytes of each file.
+pub(crate) fn volume(source: &Path, target: &Path, without: &[&str], copied: &mut dyn FnMut(u64)) -> io::Result<()> {
+    let (source, target) = (Tree::open(source)?, Tree::open(target)?);
+    Copy { source: &source, target: &target, linked: HashMap::new(), reflink: true, without }.run(copied)?;
+    let (from, to) = (source.node("")?, target.node("")?);
+    to.chown(from.attributes().uid, from.attributes().gid)?;
+    to.chmod(from.attributes().mode)
 }
 
 struct Copy<'a> {
@@ -25,9 +36,29 @@ struct Copy<'a> {
     linked: HashMap<(u64, u64), PathBuf>,
     /// Until the file system says that it cannot.
     reflink: bool,
+    /// Names in the root that are left out; none of them is a folder.
+    without: &'a [&'a str],
 }
 
 impl Copy<'_> {
+    fn run(&mut self, copied: &mut dyn FnMut(u64)) -> io::Result<()> {
+        let source = self.source;
+        source.walk(&mut |path, node, visit| {
+            if path.as_os_str().is_empty() || self.without.iter().any(|name| path.as_os_str() == OsStr::new(name)) {
+                return Ok(());
+            }
+            match self.entry(path, node, visit) {
+                // Gone since it was listed; its folder is ours and still there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !source.exists(path)? => Ok(()),
+                Ok(()) if node.attributes().kind == NodeKind::File => {
+                    copied(node.attributes().size);
+                    Ok(())
+                }
+                other => other,
+            }
+        })
+    }
+
     fn entry(&mut self, path: &Path, node: &Node, visit: Visit) -> io::Result<()> {
         let found = node.attributes();
         if found.kind == NodeKind::Dir {
@@ -37,25 +68,30 @@ impl Copy<'_> {
                 Visit::Leave => attributes(node, &self.target.node(path)?),
             };
         }
-        if found.links > 1 {
-            if let Some(first) = self.linked.get(&found.identity) {
-                return self.target.hard_link(first, path);
-            }
-            self.linked.insert(found.identity, path.to_owned());
+        if found.links > 1
+            && let Some(first) = self.linked.get(&found.identity)
+        {
+            return self.target.hard_link(first, path);
         }
         match found.kind {
-            NodeKind::File => return self.file(path, node),
-            NodeKind::Symlink => self.target.symlink(self.source.readlink(path)?, path)?,
-            NodeKind::Fifo => self.target.mkfifo(path, 0o600)?,
-            // A socket is made by who listens on it; device nodes never come into a tree of ours.
-            NodeKind::Socket | NodeKind::CharDevice | NodeKind::BlockDevice => return Ok(()),
+            NodeKind::File => self.file(path, node)?,
+            NodeKind::Symlink => self.target.symlink(node.target()?, path)?,
+            NodeKind::Fifo | NodeKind::Socket | NodeKind::CharDevice | NodeKind::BlockDevice => {
+                self.target.mknod(path, found.kind, 0o600, found.device)?;
+            }
             NodeKind::Dir => {}
         }
-        attributes(node, &self.target.node(path)?)
+        if found.kind != NodeKind::File {
+            attributes(node, &self.target.node(path)?)?;
+        }
+        if found.links > 1 {
+            self.linked.insert(found.identity, path.to_owned());
+        }
+        Ok(())
     }
 
     fn file(&mut self, path: &Path, node: &Node) -> io::Result<()> {
-        let from = self.source.open_file(path)?;
+        let from = node.reopen(true, false, false)?;
         let to = self.target.create(path, 0o600)?;
         let found = node.attributes();
         if found.size > 0 {
@@ -93,7 +129,7 @@ impl Copy<'_> {
 }
 
 /// The next run of data at or after `at`.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+pub(crate) fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
     use rustix::io::Errno;
     if at >= size {
         return Ok(None);
@@ -115,8 +151,8 @@ fn copy_run(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
     while read_at < end {
         let want = usize::try_from(end - read_at).unwrap_or(usize::MAX).min(1 << 30);
         match fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), want) {
-            // Shorter than it said: somebody cut it, which nobody may.
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // Shorter than it said: its guest cut it meanwhile, and what is missing reads as zeros.
+            Ok(0) => return Ok(()),
             Ok(_) => {}
             Err(Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP) => {
                 return copy_by_hand(from, to, read_at, end);
@@ -134,7 +170,7 @@ fn copy_by_hand(from: &File, to: &File, mut at: u64, end: u64) -> io::Result<()>
         let want = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
         let got = from.read_at(&mut buffer[..want], at)?;
         if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Ok(());
         }
         to.write_all_at(&buffer[..got], at)?;
         at += got as u64;

@@ -3,15 +3,23 @@
 //! ```text
 //! <pool>/pool.json              whose pool this is
 //!        instances/<id>/        volume.json (the stamp), rootfs/, what the image brings beside it
+//!        snapshots/<id>/<snapshot>/   a copy of such a folder: snapshot.json (its stamp, in place of the volume's)
 //!        images/<fingerprint>/  an unpacked image
 //!        tmp/                   what is being made or removed
 //! ```
 //!
 //! Everything is made in `tmp` and renamed into place when it is whole and on disk, and renamed back before it is
-//! removed. So after a crash all that is half-made lies in `tmp`, which is emptied when the pool is opened.
+//! removed. So after a crash all that is half-made lies in `tmp`, which is emptied when the pool is opened. Snapshots go
+//! before their volume and come before it: those without one are half-made too.
+//!
+//! Snapshots and copies share their blocks with the volume where the file system can (reflink). A restore makes the new
+//! folder in `tmp` and exchanges the two in one step.
 
+mod claim;
+mod snapshots;
 mod stamp;
 mod store;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +33,7 @@ use stamp::PoolStamp;
 pub(crate) use store::DirStore;
 
 /// Folders of a pool that are closed to all but root, or (`instances`) may be passed through by guests' id maps.
-const FOLDERS: [(&str, u32); 3] = [("instances", 0o711), ("images", 0o700), ("tmp", 0o700)];
+const FOLDERS: [(&str, u32); 4] = [("instances", 0o711), ("snapshots", 0o700), ("images", 0o700), ("tmp", 0o700)];
 
 /// Opens the pool, making it when it is not there.
 pub(crate) async fn open(

@@ -1,17 +1,20 @@
-//! A pool without a file system of its own: volumes are records in memory and empty folders below a given one.
+//! A pool without a file system of its own: volumes are records in memory and folders below a given one.
 //!
-//! It passes the conformance suite but for what lies inside of volumes. Faults can be planted.
+//! It passes the conformance suite but for what images bring into volumes: what a test writes into a root is in its
+//! snapshots, copies and streams. Faults can be planted.
+
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use basalt_model::pool::PoolKind;
-use basalt_model::{Epoch, Fingerprint, InstanceId};
+use basalt_model::{Epoch, Fingerprint, InstanceId, SnapshotId};
 
 use crate::image::ImageFiles;
-use crate::{Error, ErrorKind, FoundVolume, Origin, Progress, Root, Space, VolumeStore};
+use crate::{Error, ErrorKind, FoundVolume, Origin, Progress, Root, Snapshots, Space, Transfers, VolumeStore};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ struct State {
 struct Volume {
     epoch: Epoch,
     complete: bool,
+    /// Oldest first.
+    snapshots: Vec<SnapshotId>,
 }
 
 impl FakeStore {
@@ -49,7 +54,7 @@ impl FakeStore {
 
     /// Leaves a volume as a crash in the middle of `ensure` would.
     pub fn plant_half_made(&self, id: InstanceId) {
-        self.lock().volumes.insert(id, Volume { epoch: Epoch(0), complete: false });
+        self.lock().volumes.insert(id, Volume { epoch: Epoch(0), complete: false, snapshots: Vec::new() });
     }
 
     /// Sets the size of the pool.
@@ -78,6 +83,17 @@ impl FakeStore {
         Root { path: self.path(id).join("rootfs"), idmap_mounts: true }
     }
 
+    /// The volume if it is complete; one with another epoch is an error.
+    fn existing(&self, state: &State, id: InstanceId, epoch: Epoch) -> Result<Option<Root>, Error> {
+        match state.volumes.get(&id) {
+            Some(volume) if volume.complete && volume.epoch != epoch => {
+                Err(Error::Epoch { id, found: volume.epoch, wanted: epoch })
+            }
+            Some(volume) if volume.complete => Ok(Some(self.found(id))),
+            Some(_) | None => Ok(None),
+        }
+    }
+
     fn sized(&self, size: Option<u64>) -> Result<(), Error> {
         match (self.kind, size) {
             (PoolKind::Dir, Some(_)) => Err(Error::unsupported("fake pool", "cannot limit the size of a volume")),
@@ -95,6 +111,14 @@ fn fault(method: &'static str, kind: ErrorKind) -> Error {
         ErrorKind::Unsupported => Error::Unsupported { what, why },
         ErrorKind::Busy => Error::Busy { what, why },
         ErrorKind::Host => Error::Host { place: what, step: why, source: "planted".into() },
+    }
+}
+
+/// What is gone is a success.
+fn clear(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(host(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -122,20 +146,18 @@ impl VolumeStore for FakeStore {
     async fn ensure(&self, id: InstanceId, epoch: Epoch, origin: Origin<'_>, size: Option<u64>) -> Result<Root, Error> {
         let mut state = self.enter("ensure")?;
         self.sized(size)?;
-        match state.volumes.get(&id) {
-            Some(volume) if volume.complete && volume.epoch != epoch => {
-                return Err(Error::Epoch { id, found: volume.epoch, wanted: epoch });
-            }
-            Some(volume) if volume.complete => return Ok(self.found(id)),
-            Some(_) | None => {}
+        if let Some(root) = self.existing(&state, id, epoch)? {
+            return Ok(root);
         }
         if let Origin::Image(fp) = origin
             && !state.images.contains(fp)
         {
             return Err(Error::not_found(format!("image {fp} in the fake pool")));
         }
+        clear(&self.snapshots_folder(id))?;
+        clear(&self.path(id))?;
         std::fs::create_dir_all(self.found(id).path).map_err(host)?;
-        state.volumes.insert(id, Volume { epoch, complete: true });
+        state.volumes.insert(id, Volume { epoch, complete: true, snapshots: Vec::new() });
         Ok(self.found(id))
     }
 
@@ -154,10 +176,8 @@ impl VolumeStore for FakeStore {
     async fn destroy(&self, id: InstanceId) -> Result<(), Error> {
         let mut state = self.enter("destroy")?;
         state.volumes.remove(&id);
-        match std::fs::remove_dir_all(self.path(id)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(host(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        clear(&self.snapshots_folder(id))?;
+        clear(&self.path(id))
     }
 
     async fn usage(&self, id: InstanceId) -> Result<u64, Error> {
@@ -187,5 +207,13 @@ impl VolumeStore for FakeStore {
 
     async fn images(&self) -> Result<Vec<Fingerprint>, Error> {
         Ok(self.enter("images")?.images.iter().cloned().collect())
+    }
+
+    fn snapshots(&self) -> &dyn Snapshots {
+        self
+    }
+
+    fn transfers(&self) -> &dyn Transfers {
+        self
     }
 }

@@ -4,6 +4,7 @@
 //! upload --bytes--> Import (hashes) --finish: scan, rename--> ImageStore  <fp>, <fp>.rootfs
 //! ImageFiles --inspect--> ImageMetadata
 //!            --unpack---> metadata.yaml, templates/, rootfs/   in a new folder of a pool
+//! TreeView --publish--> Import              an image of a volume
 //! ```
 //!
 //! Two shapes: *unified* (one tarball with `metadata.yaml` and `rootfs/`) and *split* (a metadata tarball, and a root as
@@ -12,9 +13,11 @@
 //! Images come from anybody. [`unpack`] says what is refused; `import` reads the whole archive with the same rules, so
 //! that a bad image is refused when it is uploaded rather than when it is used.
 
+mod archive;
 mod codec;
 mod limits;
 mod metadata;
+mod publish;
 mod rules;
 mod scan;
 mod squashfs;
@@ -26,7 +29,10 @@ use std::path::PathBuf;
 
 pub use limits::Limits;
 pub use metadata::{ImageMetadata, inspect};
+pub use squashfs::readable as squashfs_readable;
 pub use store::{ImageInfo, ImageStore, Import};
+
+pub use publish::Publication;
 
 /// Where an image's archives lie on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,8 @@
 //! those are written to `idmap.journal`, durably, before the first change, and put back at the end.
 //!
 //! Ids outside the map are left alone: inside, they show as the overflow id, and the kernel ignores their set-uid bits.
-//! The guest must not run meanwhile.
+//! The guest must not run meanwhile. The state and the journal lie in the volume's folder, so a snapshot or a copy of the
+//! whole folder carries those of its own tree; both are only made of a tree whose ids all stand ([`settle`]).
 
 mod acl;
 mod capability;
@@ -26,6 +27,9 @@ use crate::Error;
 use crate::beneath::{Node, NodeKind, Tree, Visit};
 
 const STATE: &str = "idmap.json";
+
+/// What lies beside the root on behalf of its shift: it belongs to how the ids stand there, and to no other tree.
+pub(crate) const FILES: [&str; 2] = [STATE, journal::FILE];
 
 /// Guest ids `0..size` are `base..base + size` on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +94,46 @@ pub async fn current(root: &Path) -> Result<Option<IdMap>, Error> {
         Err(error) => Err(failed(&root, "read id map", error)),
     };
     spawn_blocking("read id map", read).await?
+}
+
+/// Finishes what a crash left of a move, and says how the ids stand then; `None` for guest ids. Blocks.
+pub(crate) fn settle(root: &Path) -> Result<Option<IdMap>, Error> {
+    let read = || read_state(&volume(root)?).map_err(|error| failed(root, "read id map", error));
+    if let Some(State::Moving { to, .. }) = read()? {
+        run(root, to, &mut || Ok(()))?;
+    }
+    match read()? {
+        Some(State::Done(map)) if map.base != 0 => Ok(Some(map)),
+        Some(State::Done(_)) | None => Ok(None),
+        Some(State::Moving { .. }) => Err(failed(root, "finish id map", io::Error::other("it moves again"))),
+    }
+}
+
+/// Ids of a shifted tree as the guest sees them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unshift(Option<Move>);
+
+impl Unshift {
+    /// Of a tree that stands so; `None` changes nothing.
+    pub(crate) fn of(map: Option<IdMap>) -> Self {
+        Unshift(map.map(|from| Move { from, to: IdMap::guest(from.size) }))
+    }
+
+    pub(crate) fn id(self, id: u32) -> u32 {
+        self.0.map_or(id, |change| change.id(id))
+    }
+
+    /// The value of an extended attribute; those that hold ids are changed.
+    pub(crate) fn xattr(self, name: &[u8], value: Vec<u8>) -> Vec<u8> {
+        let Unshift(Some(change)) = self else { return value };
+        if name == capability::NAME.as_bytes() {
+            return capability::moved(&value, |id| change.id(id));
+        }
+        match acl::NAMES.iter().any(|acl| acl.as_bytes() == name) {
+            true => acl::moved(&value, |id| change.id(id)).unwrap_or(value),
+            false => value,
+        }
+    }
 }
 
 fn volume(root: &Path) -> Result<Tree, Error> {

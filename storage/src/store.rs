@@ -9,8 +9,11 @@ use async_trait::async_trait;
 use basalt_model::pool::PoolKind;
 use basalt_model::{Epoch, Fingerprint, InstanceId};
 
-use crate::Error;
 use crate::image::ImageFiles;
+use crate::{Error, Snapshots, Transfers};
+
+/// The folder of a volume that becomes `/`.
+pub(crate) const ROOTFS: &str = "rootfs";
 
 /// What a new volume starts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +123,8 @@ pub trait VolumeStore: Send + Sync + Debug {
     /// has no quotas, [`Error::Invalid`] when it holds more already.
     async fn resize(&self, id: InstanceId, size: Option<u64>) -> Result<(), Error>;
 
-    /// Removes the volume, complete or half-made. What is gone already is a success.
+    /// Removes the volume with all its snapshots, complete or half-made. Copies of it live on. What is gone already is a
+    /// success.
     async fn destroy(&self, id: InstanceId) -> Result<(), Error>;
 
     /// Bytes that the volume takes beyond what it shares with its image. May walk the tree: seconds, not microseconds.
@@ -140,4 +144,10 @@ pub trait VolumeStore: Send + Sync + Debug {
 
     /// The images that are unpacked in the pool.
     async fn images(&self) -> Result<Vec<Fingerprint>, Error>;
+
+    /// Snapshots of its volumes.
+    fn snapshots(&self) -> &dyn Snapshots;
+
+    /// Copies of its volumes, and volumes that come and go.
+    fn transfers(&self) -> &dyn Transfers;
 }

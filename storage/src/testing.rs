@@ -1,5 +1,9 @@
-//! The conformance suite of [`VolumeStore`]: what each word of the port means, as assertions. It panics on the first that
-//! does not hold. The fake passes it in every run, the real drivers wherever the host can.
+//! The conformance suite of [`VolumeStore`], [`crate::Snapshots`] and [`crate::Transfers`]: what each word of the ports
+//! means, as assertions. It panics on the first that does not hold. The fake passes it in every run, the real drivers
+//! wherever the host can.
+
+mod snapshots;
+mod transfers;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +13,8 @@ use uuid::Uuid;
 
 use crate::image::{ImageFiles, ImageStore};
 use crate::{Error, ErrorKind, Origin, Progress, VolumeStore};
+
+pub use transfers::between;
 
 /// A store under test and what it is expected to be able to do.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub async fn conformance(subject: &Subject) {
     images(subject).await;
     sizes(subject).await;
     many(subject).await;
+    snapshots::suite(subject).await;
+    transfers::suite(subject).await;
     assert!(ok(subject.store.list().await).is_empty(), "the suite leaves no volume");
 }
 

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_model::pool::PoolKind;
-use basalt_model::{Epoch, InstanceId, MemberName, PoolName};
+use basalt_model::{Epoch, InstanceId, MemberName, PoolName, SnapshotId};
 use basalt_runtime::{CommandRunner, HostRunner, Invocation};
 use basalt_storage::fake::FakeStore;
 use basalt_storage::image::ImageFiles;
 use basalt_storage::testing::{self, Subject};
-use basalt_storage::{Error, ErrorKind, Origin, Progress, StorageHost, open_pool, remove_pool};
+use basalt_storage::{
+    Error, ErrorKind, NewVolume, Origin, Parcel, Point, Progress, StorageHost, VolumeStore, open_pool, remove_pool,
+};
 
 fn host(state_dir: &Path) -> StorageHost {
     let member = MemberName::new(format!("t{}", std::process::id())).unwrap();
@@ -40,7 +42,6 @@ async fn fake() {
         let quotas = kind == PoolKind::Zfs;
         testing::conformance(&Subject { store: store.clone(), image, contents: false, quotas }).await;
         store.fail_next("ensure", ErrorKind::NoSpace);
-        use basalt_storage::VolumeStore as _;
         let failed = store.ensure(id(), Epoch(1), Origin::Empty, None).await.unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::NoSpace);
     }
@@ -58,13 +59,21 @@ async fn dir() {
     let image = testing::image(&dir.path().join("images")).await.unwrap();
     testing::conformance(&Subject { store: store.clone(), image, contents: true, quotas: false }).await;
 
-    // What a crash leaves: a folder without a stamp, and things in tmp.
+    shifted_volumes(store.as_ref()).await;
+    let other = FakeStore::new(PoolKind::Dir, dir.path().join("other"));
+    testing::between(store.as_ref(), &other).await;
+    testing::between(&other, store.as_ref()).await;
+
+    // What a crash leaves: a folder without a stamp, snapshots without a volume, and things in tmp.
     let half = id();
     let base = host.pool_dir(&name);
+    std::fs::create_dir_all(base.join("snapshots").join(half.to_string()).join("x")).unwrap();
     std::fs::create_dir_all(base.join("instances").join(half.to_string()).join("rootfs/x")).unwrap();
     std::fs::create_dir_all(base.join("tmp/9/rootfs")).unwrap();
     let store = open_pool(&host, &name, PoolKind::Dir, &config).await.unwrap();
-    assert_eq!(std::fs::read_dir(base.join("tmp")).unwrap().count(), 0);
+    for swept in ["tmp", "snapshots"] {
+        assert_eq!(std::fs::read_dir(base.join(swept)).unwrap().count(), 0, "{swept}");
+    }
     assert!(store.list().await.unwrap().iter().all(|volume| !volume.complete && volume.id == half));
     let root = store.ensure(half, Epoch(1), Origin::Empty, None).await.unwrap();
     assert!(!root.path.join("x").exists(), "a half-made volume is made anew");
@@ -112,6 +121,54 @@ async fn dir_makes_empty_volumes_fast() {
     let rate = 200.0 / start.elapsed().as_secs_f64();
     println!("{rate:.0} empty volumes a second");
     assert!(rate > 10.0, "{rate} a second");
+}
+
+/// A stopped container of 200 MiB on its way to another pool, beside a plain copy of its files: printed, and held to the
+/// goal of three times that in an optimised build, elsewhere to what only a mistake passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn dir_streams_a_volume_fast() {
+    if !is_root() {
+        println!("skipped: owners can only be set by root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = [host(&dir.path().join("a")), host(&dir.path().join("b"))];
+    let near = open_pool(&hosts[0], &pool("p"), PoolKind::Dir, &BTreeMap::new()).await.unwrap();
+    let far = open_pool(&hosts[1], &pool("p"), PoolKind::Dir, &BTreeMap::new()).await.unwrap();
+    let (from, to) = (id(), NewVolume { id: id(), epoch: Epoch(1), size: None });
+    let root = near.ensure(from, Epoch(1), Origin::Empty, None).await.unwrap();
+    let data = noise(16 << 20, 1);
+    for n in 0..2000 {
+        std::fs::write(root.path.join(format!("small-{n}")), &data[n * 4096..(n + 1) * 4096]).unwrap();
+    }
+    for n in 0..12 {
+        std::fs::write(root.path.join(format!("large-{n}")), &data).unwrap();
+    }
+    let copy = HostRunner.run(
+        Invocation::new("cp")
+            .args(["-a"])
+            .arg(root.path.to_str().unwrap())
+            .arg(dir.path().join("copy").to_str().unwrap()),
+    );
+    HostRunner.run(Invocation::new("sync")).await.unwrap();
+    let start = std::time::Instant::now();
+    copy.await.unwrap();
+    // What arrives is on disk, too.
+    HostRunner.run(Invocation::new("sync").arg("-f").arg(dir.path().to_str().unwrap())).await.unwrap();
+    let plain = start.elapsed();
+    let (mut out, mut input) = tokio::io::duplex(1 << 20);
+    let (parcel, progress) = (Parcel::of(Point::Now), Progress::new());
+    let start = std::time::Instant::now();
+    let (sent, received) = tokio::join!(
+        near.transfers().send(from, &parcel, &mut out, &progress),
+        far.transfers().receive(to, &mut input, &progress),
+    );
+    let streamed = start.elapsed();
+    sent.unwrap();
+    received.unwrap();
+    let ratio = streamed.as_secs_f64() / plain.as_secs_f64();
+    println!("200 MiB in 2012 files: cp and sync {plain:.2?}, stream {streamed:.2?}, ratio {ratio:.1}");
+    assert!(ratio < if cfg!(debug_assertions) { 100.0 } else { 3.0 }, "{ratio}");
 }
 
 /// Starts zfs-fuse if it is installed and nothing answers; stops it again if it was ours.
@@ -224,6 +281,16 @@ async fn zfs_suite(
     let store = open_pool(host, name, PoolKind::Zfs, config).await?;
     assert!(run(&["zfs", "list", &half_image]).await.is_err(), "a half-made image is swept");
     existing_dataset(host, &zpool).await?;
+    shifted_volumes(store.as_ref()).await;
+    let plain = open_pool(host, &pool("plain"), PoolKind::Dir, &BTreeMap::new()).await?;
+    testing::between(store.as_ref(), plain.as_ref()).await;
+    testing::between(plain.as_ref(), store.as_ref()).await;
+    remove_pool(host, &pool("plain"), PoolKind::Dir, &BTreeMap::new()).await?;
+    let store = interrupted_restore(host, name, config, store).await?;
+    for folder in ["views", "branches", "deleted", "instances"] {
+        let left = run(&["zfs", "list", "-H", "-r", "-o", "name", &format!("{zpool}/{folder}")]).await.unwrap().text();
+        assert_eq!(left.trim(), format!("{zpool}/{folder}"), "all that tests made is gone");
+    }
 
     // A volume without stamps is half-made.
     let half = id();
@@ -292,6 +359,106 @@ async fn existing_dataset(host: &StorageHost, zpool: &str) -> Result<(), Error> 
     assert_eq!(left.trim(), format!("{inner}\t{}", host.member));
     run(&["zfs", "destroy", &inner]).await.unwrap();
     Ok(())
+}
+
+/// A restore of an older snapshot, cut off by a crash between its steps: the pool, when it is opened, finishes it.
+async fn interrupted_restore(
+    host: &StorageHost,
+    name: &PoolName,
+    config: &BTreeMap<String, String>,
+    store: Arc<dyn VolumeStore>,
+) -> Result<Arc<dyn VolumeStore>, Error> {
+    let run = |args: &[&str]| HostRunner.run(Invocation::new(args[0]).args(args[1..].iter().copied()));
+    let (volume, taken) = (id(), [SnapshotId(uuid::Uuid::new_v4()), SnapshotId(uuid::Uuid::new_v4())]);
+    let root = store.ensure(volume, Epoch(4), Origin::Empty, Some(64 << 20)).await?;
+    for (snapshot, text) in taken.iter().zip(["one", "two"]) {
+        std::fs::write(root.path.join("f"), text).unwrap();
+        store.snapshots().take(volume, *snapshot).await?;
+    }
+    std::fs::write(root.path.join("f"), "three").unwrap();
+    drop(store);
+    let zpool = format!("basalt-{}-{name}", host.member);
+    let (live, branch) = (format!("{zpool}/instances/{volume}"), format!("{zpool}/branches/{volume}"));
+    let stamps = [format!("basalt:instance={volume}"), "basalt:epoch=4".into(), "basalt:ready=yes".into()];
+    let mut clone = vec!["zfs", "clone", "-o", "canmount=noauto", "-o", "mountpoint=none"];
+    clone.extend(stamps.iter().flat_map(|stamp| ["-o", stamp.as_str()]));
+    let (from, next) = (format!("{live}@snap-{}", taken[0]), format!("{branch}.next"));
+    clone.extend([from.as_str(), &next]);
+    run(&clone).await.unwrap();
+    // Whole, but the old volume is still there: the restore did not happen.
+    let store = open_pool(host, name, PoolKind::Zfs, config).await?;
+    assert!(run(&["zfs", "list", &next]).await.is_err());
+    let root = store.root(volume).await?.unwrap();
+    assert_eq!(std::fs::read(root.path.join("f")).unwrap(), b"three");
+    drop(store);
+    // Cut off a step later: it did.
+    run(&clone).await.unwrap();
+    run(&["zfs", "unmount", &live]).await.unwrap();
+    let aside = format!("{branch}.1");
+    let mut tries = 0;
+    // zfs-fuse lets go of a file system some time after it is unmounted.
+    while let Err(error) = run(&["zfs", "rename", &live, &aside]).await {
+        tries += 1;
+        assert!(tries < 100, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let store = open_pool(host, name, PoolKind::Zfs, config).await?;
+    let root = store.root(volume).await?.unwrap();
+    assert_eq!(std::fs::read(root.path.join("f")).unwrap(), b"one");
+    assert_eq!(store.snapshots().list(volume).await?, taken);
+    let root = store.snapshots().restore(volume, taken[1]).await?;
+    assert_eq!(std::fs::read(root.path.join("f")).unwrap(), b"two");
+    store.destroy(volume).await?;
+    Ok(store)
+}
+
+/// Snapshots, restores, copies and streams of volumes whose ids are shifted: each tree carries how its own ids stand.
+async fn shifted_volumes(store: &dyn VolumeStore) {
+    use basalt_storage::shift::{current, shift};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (volume, taken) = (id(), [SnapshotId(uuid::Uuid::new_v4()), SnapshotId(uuid::Uuid::new_v4())]);
+    let root = store.ensure(volume, Epoch(1), Origin::Empty, None).await.unwrap();
+    let program = root.path.join("program");
+    std::fs::write(&program, b"x").unwrap();
+    std::os::unix::fs::chown(&program, Some(5), Some(6)).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let stat = |root: &Path| {
+        let found = std::fs::symlink_metadata(root.join("program")).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    };
+    for (snapshot, base) in taken.iter().zip([1_000_000, 2_000_000]) {
+        shift(&root.path, base, 65_536).await.unwrap();
+        store.snapshots().take(volume, *snapshot).await.unwrap();
+    }
+    let view = store.snapshots().view(volume, Point::Snapshot(taken[0])).await.unwrap();
+    assert_eq!((stat(&view.root()).0, view.shifted().unwrap().base), (1_000_005, 1_000_000));
+    drop(view);
+    let root = store.snapshots().restore(volume, taken[0]).await.unwrap();
+    assert_eq!(stat(&root.path), (1_000_005, 1_000_006, 0o4755));
+    assert_eq!(current(&root.path).await.unwrap().unwrap().base, 1_000_000, "the ids of the tree that came back");
+    shift(&root.path, 2_000_000, 65_536).await.unwrap();
+    assert_eq!(stat(&root.path), (2_000_005, 2_000_006, 0o4755));
+
+    // A copy stands as its origin did, and goes on from there.
+    let copy = NewVolume { id: id(), epoch: Epoch(1), size: None };
+    let parcel = Parcel::of(Point::Snapshot(taken[0]));
+    let made = store.transfers().copy(volume, &parcel, copy, &Progress::new()).await.unwrap();
+    assert_eq!((stat(&made.path).0, current(&made.path).await.unwrap().unwrap().base), (1_000_005, 1_000_000));
+    shift(&made.path, 3_000_000, 65_536).await.unwrap();
+    assert_eq!(stat(&made.path), (3_000_005, 3_000_006, 0o4755));
+
+    // What travels has the guest's ids.
+    let (mut stream, there) = (Vec::new(), NewVolume { id: id(), ..copy });
+    let parcel = Parcel { point: Point::Now, snapshots: vec![(taken[0], SnapshotId(uuid::Uuid::new_v4()))] };
+    store.transfers().send(volume, &parcel, &mut stream, &Progress::new()).await.unwrap();
+    let got = store.transfers().receive(there, &mut stream.as_slice(), &Progress::new()).await.unwrap();
+    assert_eq!((stat(&got.path), current(&got.path).await.unwrap().unwrap().base), ((5, 6, 0o4755), 0));
+    shift(&got.path, 4_000_000, 65_536).await.unwrap();
+    let got = store.snapshots().restore(there.id, parcel.snapshots[0].1).await.unwrap();
+    assert_eq!((stat(&got.path), current(&got.path).await.unwrap().unwrap().base), ((5, 6, 0o4755), 0));
+    for id in [volume, copy.id, there.id] {
+        store.destroy(id).await.unwrap();
+    }
 }
 
 async fn shifting(root: &Path) {

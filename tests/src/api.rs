@@ -137,6 +137,11 @@ impl Api {
         self
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// A connection for many requests.
     ///
     /// # Errors

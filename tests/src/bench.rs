@@ -1,9 +1,19 @@
 //! Measuring: the parts of `make bench`. See the program for the rules.
 
+pub mod cluster;
 pub mod disk;
 pub mod engine;
 pub mod etcd;
+pub mod front;
+pub mod incus;
+pub mod listen;
+pub mod moves;
+pub mod northbound;
+pub mod ovsdb;
+pub mod pair;
 pub mod raft;
+pub mod same;
+pub mod tls;
 
 use std::time::Duration;
 
@@ -94,8 +104,19 @@ impl Report {
         self.rows.push(Row { figure: figure.into(), text: format!("skipped: {why}"), verdict: None });
     }
 
+    /// A comparison that would not be fair: ours lacks what theirs has.
+    pub fn refuse(&mut self, figure: &str, lacks: &str) {
+        eprintln!("  {figure}: not compared, ours lacks {lacks}");
+        let text = format!("not compared: ours lacks {lacks}");
+        self.rows.push(Row { figure: figure.into(), text, verdict: Some(false) });
+    }
+
     fn keep(&mut self, figure: &str, sample: &Sample, unit: &str) {
-        let values: Vec<String> = sample.0.iter().map(|v| format!("{v:.2}")).collect();
+        const SHOWN: usize = 120;
+        let mut values: Vec<String> = sample.0.iter().take(SHOWN).map(|v| format!("{v:.2}")).collect();
+        if sample.0.len() > SHOWN {
+            values.push(format!("and {} more", sample.0.len() - SHOWN));
+        }
         self.raw.push(format!("{figure} [{unit}]: {}", values.join(" ")));
     }
 

@@ -30,6 +30,16 @@ pub fn containers() -> Lack {
     testbed().or_else(|| missing(&["lxc-start", "dnsmasq", "busybox"]))
 }
 
+/// OVN from Debian's packages, over the userspace datapath.
+pub fn ovn() -> Lack {
+    let programs =
+        ["ovsdb-server", "ovsdb-tool", "ovs-vswitchd", "ovs-vsctl", "ovn-northd", "ovn-controller", "ethtool"];
+    containers().or_else(|| missing(&programs)).or_else(|| {
+        let tun = std::path::Path::new("/dev/net/tun").exists();
+        (!tun).then(|| "there is no /dev/net/tun, which the userspace datapath needs".into())
+    })
+}
+
 /// ZFS pools on loop files.
 pub fn zfs() -> Lack {
     if let Some(lack) = missing(&["zpool", "zfs"]) {

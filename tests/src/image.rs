@@ -14,13 +14,14 @@ use tar::{Builder, EntryType, Header};
 /// Debian's package `busybox-static` puts it here.
 const BUSYBOX: &str = "/bin/busybox";
 
+#[rustfmt::skip] // a list of words
 const APPLETS: &[&str] = &[
     "ash", "cat", "chmod", "chown", "clear", "cp", "cut", "date", "dd", "df", "du", "echo", "env", "false", "free",
-    "getty", "grep", "head", "hostname", "httpd", "id", "ifconfig", "init", "ip", "kill", "killall", "less", "ln",
-    "ls", "mkdir", "mknod", "more", "mount", "mv", "nc", "nproc", "nslookup", "ping", "poweroff", "printf", "ps",
-    "pwd", "reboot", "rm", "rmdir", "route", "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tar", "tee",
-    "test", "top", "touch", "tr", "true", "tty", "udhcpc", "umount", "uname", "uptime", "vi", "wc", "wget", "whoami",
-    "yes",
+    "find", "getty", "grep", "head", "hostname", "httpd", "id", "ifconfig", "init", "ip", "kill", "killall", "less",
+    "ln", "ls", "md5sum", "mkdir", "mknod", "more", "mount", "mv", "nc", "nproc", "nslookup", "ping", "poweroff",
+    "printf", "ps", "pwd", "reboot", "rm", "rmdir", "route", "sed", "seq", "sh", "sha256sum", "sleep", "sort",
+    "stat", "stty", "sync", "tail", "tar", "tee", "test", "top", "touch", "tr", "true", "tty", "udhcpc", "umount",
+    "uname", "uptime", "vi", "wc", "wget", "whoami", "xargs", "yes",
 ];
 
 const INITTAB: &str = "\
@@ -45,9 +46,9 @@ exit 0
 const UDHCPC: &str = "\
 #!/bin/sh
 case \"$1\" in
-deconfig) ip addr flush dev $interface; ip link set $interface up ;;
+deconfig) ip -4 addr flush dev $interface; ip link set $interface up ;;
 bound|renew)
-  ip addr flush dev $interface
+  ip -4 addr flush dev $interface
   ip addr add $ip/${mask:-24} dev $interface
   for r in $router; do ip route add default via $r dev $interface; done
   : > /etc/resolv.conf
@@ -156,9 +157,31 @@ fn metadata(description: &str) -> String {
 /// # Errors
 /// When busybox is not installed or the file cannot be written.
 pub fn busybox(file: &Path) -> Result<()> {
-    let program = std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
     let mut archive = Archive::create(file)?;
     archive.metadata("Busybox, made on this machine")?;
+    busybox_into(&mut archive)?;
+    archive.finish()
+}
+
+/// The same with templates: files in the guest are made of `templates` (name and content) as `rules`, the part of
+/// `metadata.yaml` below `templates:`, says.
+///
+/// # Errors
+/// When busybox is not installed or the file cannot be written.
+pub fn templated(file: &Path, rules: &str, templates: &[(&str, &str)]) -> Result<()> {
+    let mut archive = Archive::create(file)?;
+    let text = metadata("Busybox with templates").replace("templates: {}\n", &format!("templates:\n{rules}"));
+    archive.file("metadata.yaml", 0o644, text.as_bytes())?;
+    archive.folder("templates", 0o755)?;
+    for (name, content) in templates {
+        archive.file(&format!("templates/{name}"), 0o644, content.as_bytes())?;
+    }
+    busybox_into(&mut archive)?;
+    archive.finish()
+}
+
+fn busybox_into(archive: &mut Archive) -> Result<()> {
+    let program = std::fs::read(BUSYBOX).with_context(|| format!("{BUSYBOX} (package busybox-static)"))?;
     for folder in [
         "rootfs",
         "rootfs/bin",
@@ -195,8 +218,7 @@ pub fn busybox(file: &Path) -> Result<()> {
         b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
     archive.file("rootfs/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
-    archive.file("rootfs/etc/os-release", 0o644, b"NAME=Busybox\nID=busybox\nPRETTY_NAME=\"Busybox\"\n")?;
-    archive.finish()
+    archive.file("rootfs/etc/os-release", 0o644, b"NAME=Busybox\nID=busybox\nPRETTY_NAME=\"Busybox\"\n")
 }
 
 /// Unpacks the busybox root file system into a folder, for engines that run without Basalt (`make bench`).

@@ -7,6 +7,7 @@
 //!    testbed ----> api (HTTP over a node's unix socket)      image (what containers are made of)
 //!    nodes, fabric, faults, clean-up                          load (writers that remember what was acknowledged)
 //!        |                                                    census (what lies on the hosts, counted from outside)
+//!        |                                                    compat (stock clients, and what works with them)
 //!        |
 //!        v
 //!    host, wait (programs of the host; conditions with deadlines)
@@ -27,10 +28,13 @@
 pub mod api;
 pub mod bench;
 pub mod census;
+pub mod compat;
 pub mod facility;
 pub mod host;
 pub mod image;
+pub mod imageserver;
 pub mod load;
+pub mod python;
 pub mod sim;
 pub mod testbed;
 pub mod wait;

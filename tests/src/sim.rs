@@ -25,6 +25,7 @@ mod act;
 mod agent;
 mod client;
 mod host;
+mod landing;
 mod log;
 mod node;
 mod oracle;
@@ -56,7 +57,7 @@ impl fmt::Display for Failure {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {} went wrong at step {}: {}", self.seed, self.step, self.what)?;
-        write!(f, "replay: SIM_SEED={} cargo test -p basalt-tests --test sim -- --nocapture", self.seed)
+        write!(f, "replay: SIM_SEED={} cargo test --workspace --test sim -- --nocapture", self.seed)
     }
 }
 

@@ -20,6 +20,7 @@
 mod fabric;
 mod holder;
 mod node;
+pub mod ovn;
 mod programs;
 mod slot;
 pub mod sweep;
@@ -30,6 +31,7 @@ use anyhow::{Context, Result};
 
 pub use fabric::{Cut, Fabric};
 pub use node::Node;
+pub use ovn::{Central, Switch};
 pub use programs::{basalt, basaltd};
 pub use slot::{Record, Slot};
 
@@ -45,6 +47,8 @@ pub struct Options {
     pub host_link: bool,
     /// Driver of the default pool: `dir` or `zfs`.
     pub storage: String,
+    /// OVN as well: its databases, and a switch on each node.
+    pub ovn: bool,
     /// More arguments for `basaltd`.
     pub arguments: Vec<String>,
 }
@@ -52,12 +56,17 @@ pub struct Options {
 impl Options {
     /// Nodes with the fake driver.
     pub fn fake(nodes: usize) -> Self {
-        Self { nodes, fake: true, host_link: false, storage: "dir".into(), arguments: Vec::new() }
+        Self { nodes, fake: true, host_link: false, storage: "dir".into(), ovn: false, arguments: Vec::new() }
     }
 
     /// Nodes with real containers.
     pub fn real(nodes: usize) -> Self {
         Self { fake: false, ..Self::fake(nodes) }
+    }
+
+    /// The same, each a chassis of an OVN.
+    pub fn ovn(nodes: usize) -> Self {
+        Self { ovn: true, ..Self::real(nodes) }
     }
 }
 
@@ -66,6 +75,7 @@ impl Options {
 pub struct Testbed {
     slot: Slot,
     pub fabric: Fabric,
+    pub central: Option<Central>,
     pub nodes: Vec<Node>,
     /// Nodes that stay after the program's end (the demo).
     keep: bool,
@@ -111,12 +121,16 @@ impl Testbed {
     fn in_slot(slot: Slot, options: &Options) -> Result<Self> {
         // From here on a drop cleans up, whatever fails.
         let fabric = Fabric::new(&slot);
-        let mut bed = Self { slot, fabric, nodes: Vec::new(), keep: false };
+        let mut bed = Self { slot, fabric, central: None, nodes: Vec::new(), keep: false };
         let dir = bed.slot.dir();
         std::fs::create_dir_all(dir).context("the testbed's folder")?;
         host::run(&["mount", "--bind", path(dir), path(dir)])?;
         host::run(&["mount", "--make-shared", path(dir)])?;
         bed.fabric.up(options.host_link).context("the fabric")?;
+        if options.ovn {
+            bed.fabric.up_for_ovn().context("the fabric of OVN")?;
+            bed.central = Some(Central::start(bed.slot.dir(), &bed.fabric).context("the databases of OVN")?);
+        }
         for number in 1..=options.nodes {
             bed.add_node(number, options)?;
         }
@@ -125,7 +139,13 @@ impl Testbed {
 
     fn add_node(&mut self, number: usize, options: &Options) -> Result<()> {
         let (netns, address) = self.fabric.plug(number).with_context(|| format!("plug in node {number}"))?;
-        self.nodes.push(Node::new(&self.slot, number, netns, address, options)?);
+        let mut node = Node::new(&self.slot, number, netns, address, options)?;
+        if let Some(central) = &self.central {
+            self.fabric.plug_for_ovn(number)?;
+            let switch = Switch::start(self.slot.dir(), &node, self.fabric.tunnel(number), central);
+            node.switch_by(switch.with_context(|| format!("the switch of node {number}"))?)?;
+        }
+        self.nodes.push(node);
         Ok(())
     }
 
@@ -164,6 +184,14 @@ impl Testbed {
             let wanted = if count >= 3 { 3 } else { 1 };
             Ok(online == count && voters >= wanted)
         })
+    }
+
+    /// The databases of OVN.
+    ///
+    /// # Errors
+    /// When the testbed has none.
+    pub fn central(&self) -> Result<&Central> {
+        self.central.as_ref().context("this testbed has no OVN")
     }
 
     /// The node that leads, as told by a majority-side member: the first running node that knows one.

@@ -13,6 +13,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
+#[path = "host/bridges.rs"]
+mod bridges;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A cluster that knows the image `busybox`.

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Things of which a run over many seeds must have seen plenty: else the simulation has gone blind.
-const SEEN: [&str; 16] = [
+const SEEN: [&str; 22] = [
     "committed",
     "requests",
     "starts",
@@ -24,6 +24,12 @@ const SEEN: [&str; 16] = [
     "machines lost",
     "members removed",
     "snapshots restored",
+    "snapshots",
+    "restores",
+    "copies",
+    "volumes moved",
+    "orders done",
+    "came back",
 ];
 
 #[test]

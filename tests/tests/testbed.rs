@@ -154,3 +154,41 @@ fn etcd_runs_in_the_testbed() {
         }
     });
 }
+
+/// Packets cross from node to node; a switch that died and its guests' ports come back.
+#[test]
+fn ovn_runs_in_the_testbed() {
+    require!(facility::ovn());
+    let bed = Testbed::unstarted(&Options { ovn: true, ..Options::fake(2) }).unwrap();
+    let central = bed.central().unwrap();
+    central.nbctl(&["ls-add", "ls"]).unwrap();
+    for (number, node) in (1..).zip(&bed.nodes) {
+        let (mac, port) = (format!("00:00:00:00:00:0{number}"), format!("w{number}"));
+        central.nbctl(&["lsp-add", "ls", &port, "--", "lsp-set-addresses", &port, &mac]).unwrap();
+        node.switch().unwrap().identify().unwrap();
+        wait::until_true("the integration bridge", Duration::from_secs(30), || {
+            Ok(node.switch()?.vsctl(&["br-exists", "br-int"]).is_ok())
+        })
+        .unwrap();
+        let guest = format!("{}-w{number}", bed.prefix());
+        host::run(&["ip", "netns", "add", &guest]).unwrap();
+        let end = ["ip", "-n", &node.netns, "link", "add", "guest", "type", "veth", "peer", "name", "eth0"];
+        host::run(&[&end[..], &["address", &mac, "netns", &guest]].concat()).unwrap();
+        host::run(&["ip", "-n", &node.netns, "link", "set", "guest", "up"]).unwrap();
+        host::run(&["ip", "-n", &guest, "addr", "add", &format!("192.168.9.{number}/24"), "dev", "eth0"]).unwrap();
+        host::run(&["ip", "-n", &guest, "link", "set", "eth0", "up"]).unwrap();
+        let bind = ["add-port", "br-int", "guest", "--", "set", "interface", "guest"];
+        let id = format!("external_ids:iface-id={port}");
+        node.switch().unwrap().vsctl(&[&bind[..], &[id.as_str()]].concat()).unwrap();
+        assert_eq!(node.switch().unwrap().bound().unwrap(), [("guest".to_owned(), port)]);
+    }
+    let enter = format!("--net=/run/netns/{}-w1", bed.prefix());
+    let reached =
+        || Ok(host::run(&["nsenter", &enter, "busybox", "ping", "-c", "1", "-W", "1", "192.168.9.2"]).is_ok());
+    wait::until_true("a packet crosses", Duration::from_secs(30), reached).unwrap();
+    let switch = bed.nodes[1].switch().unwrap();
+    switch.kill();
+    assert!(!reached().unwrap(), "packets cross a dead switch");
+    switch.up().unwrap();
+    wait::until_true("a packet crosses again", Duration::from_secs(30), reached).unwrap();
+}

@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::cmd::{
-    cluster, completion, config, console, create, exec, image, info, init, list, monitor, network, operation, profile,
-    project, query, remote, state, storage, top, trust, version,
+    cluster, completion, config, console, create, exec, file, image, info, init, list, monitor, network, operation,
+    profile, project, publish, query, rebuild, relocate, remote, snapshot, state, storage, top, trust, version,
+    warning,
 };
 
 /// Command line of Basalt, a clustered hypervisor
@@ -53,14 +54,26 @@ pub(crate) enum Command {
     Delete(state::Delete),
     /// Rename a stopped instance
     Rename(state::Rename),
-    /// Move a stopped instance to another member
-    Move(state::Move),
+    /// Copy an instance, or one of its snapshots
+    #[command(visible_alias = "cp")]
+    Copy(relocate::Copy),
+    /// Move a stopped instance to another member, pool or project, or give it another name
+    #[command(visible_alias = "mv")]
+    Move(relocate::Move),
+    /// Make the root of an instance anew, from an image or empty; what it holds is lost
+    Rebuild(rebuild::Rebuild),
+    /// Snapshots of instances
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Run a program in an instance
     Exec(exec::Exec),
     /// Open a shell in an instance
     Shell(exec::Shell),
     /// Attach to the console of an instance
     Console(console::Console),
+    /// Files of instances
+    #[command(subcommand)]
+    File(file::Command),
     /// Show an instance, or the server
     Info(info::Info),
     /// Configuration of instances and of the server
@@ -75,6 +88,8 @@ pub(crate) enum Command {
     /// Images that instances are made from
     #[command(subcommand)]
     Image(image::Command),
+    /// Make an image of a stopped instance, or of a snapshot
+    Publish(publish::Publish),
     /// Networks
     #[command(subcommand)]
     Network(network::Command),
@@ -84,6 +99,9 @@ pub(crate) enum Command {
     /// Operations that go on in the cluster
     #[command(subcommand)]
     Operation(operation::Command),
+    /// What is wrong with the cluster
+    #[command(subcommand)]
+    Warning(warning::Command),
     /// Print events as they happen
     Monitor(monitor::Monitor),
     /// Show members and instances live

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// The remote that is this machine.
 pub(crate) const LOCAL: &str = "local";
+/// The protocol of image servers that are no clusters.
+pub(crate) const SIMPLESTREAMS: &str = "simplestreams";
 const REMOTES: &str = "remotes.toml";
 const STATE_DIR: &str = "/var/lib/basalt";
 
@@ -55,8 +57,12 @@ impl Environment {
 pub(crate) struct Remote {
     /// Any member's API, `https://HOST:PORT`.
     pub(crate) address: String,
-    /// SHA-256 of the certificate that it must serve.
+    /// SHA-256 of the certificate that it must serve; empty for an image server, which members talk to.
+    #[serde(default)]
     pub(crate) fingerprint: String,
+    /// `simplestreams` for an image server; nothing for a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) project: Option<String>,
 }
@@ -126,6 +132,9 @@ impl Conf {
         let Some(known) = remotes.remotes.get(name) else {
             bail!("there is no remote {name:?}: see `basalt remote list`, or add it with `basalt remote add`");
         };
+        if known.protocol.is_some() {
+            bail!("{name} is an image server, no cluster: use it as {name}:IMAGE with launch, create and image copy");
+        }
         let client = Client::https(&known.address, &known.fingerprint, Some(&self.identity()?))?;
         Ok(client.in_project(known.project.as_deref()))
     }
@@ -149,7 +158,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let conf = conf(folder.path());
         assert_eq!(conf.remotes().unwrap(), Remotes::default());
-        let remote = Remote { address: "https://a:8443".into(), fingerprint: "ab".repeat(32), project: None };
+        let remote =
+            Remote { address: "https://a:8443".into(), fingerprint: "ab".repeat(32), protocol: None, project: None };
         let remotes = Remotes { default: Some("a".into()), remotes: BTreeMap::from([("a".into(), remote)]) };
         conf.save(&remotes).unwrap();
         assert_eq!(conf.remotes().unwrap(), remotes);

@@ -10,7 +10,7 @@ use crate::conf::{Conf, Environment, LOCAL, Remotes};
 use crate::{output, progress};
 
 /// One run of the program.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) conf: Conf,
     pub(crate) term: Option<String>,
@@ -36,6 +36,11 @@ impl Context {
     pub(crate) fn client(&self) -> Result<Client> {
         let client = self.conf.connect(self.remote.as_deref())?;
         Ok(if self.project.is_some() { client.in_project(self.project.as_deref()) } else { client })
+    }
+
+    /// The same user at another remote.
+    pub(crate) fn at_remote(&self, remote: &str) -> Self {
+        Self { remote: Some(remote.to_owned()), ..self.clone() }
     }
 
     /// The remote that is meant.

@@ -17,7 +17,7 @@ pub(crate) fn edit<T: Serialize + DeserializeOwned>(object: &T, editor: Option<&
         io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
         return output::from_yaml(&text);
     }
-    let draft = Draft::write(&output::yaml(object)?)?;
+    let draft = Draft::write(output::yaml(object)?.as_bytes())?;
     loop {
         run(editor.unwrap_or("vi"), &draft.path)?;
         let text = std::fs::read_to_string(&draft.path).context("cannot read the edited file")?;
@@ -33,17 +33,24 @@ pub(crate) fn edit<T: Serialize + DeserializeOwned>(object: &T, editor: Option<&
     }
 }
 
+/// What the user makes of a file's content.
+pub(crate) fn bytes(content: &[u8], editor: Option<&str>) -> Result<Vec<u8>> {
+    let draft = Draft::write(content)?;
+    run(editor.unwrap_or("vi"), &draft.path)?;
+    std::fs::read(&draft.path).context("cannot read the edited file")
+}
+
 /// A file with the text, removed in the end.
 struct Draft {
     path: PathBuf,
 }
 
 impl Draft {
-    fn write(text: &str) -> Result<Self> {
+    fn write(content: &[u8]) -> Result<Self> {
         let stamp = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
         let path = std::env::temp_dir().join(format!("basalt-{}-{stamp}.yaml", std::process::id()));
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content)?;
         Ok(Self { path })
     }
 }

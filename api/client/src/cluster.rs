@@ -2,7 +2,9 @@
 
 use http::Method;
 
-use basalt_api::dto::cluster::{Cluster, Group, GroupPut, JoinToken, Member, MemberName, MemberPut, MemberState, Put};
+use basalt_api::dto::cluster::{
+    Cluster, Group, GroupPut, JoinToken, Member, MemberName, MemberPut, MemberState, MemberStatePost, Put,
+};
 use basalt_api::dto::operation::Operation;
 use basalt_api::dto::resources::Resources;
 use basalt_api::dto::server::{self, Server};
@@ -90,6 +92,12 @@ impl Client {
     pub async fn rename_member(&self, name: &str, to: &str) -> Result<()> {
         let body = MemberName { server_name: to.to_owned() };
         self.apply(Method::POST, members().segment(name), Some(&body)).await
+    }
+
+    /// Begins to empty a member (`evacuate`, with a mode) or to fill it again (`restore`).
+    pub async fn member_action(&self, name: &str, action: &str, mode: &str) -> Result<Operation> {
+        let body = MemberStatePost { action: action.to_owned(), mode: mode.to_owned() };
+        self.start(Method::POST, members().segment(name).segment("state"), Some(&body)).await
     }
 
     /// Takes a member out of the cluster; with `force` a dead one, and its instances with it.

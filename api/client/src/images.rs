@@ -13,7 +13,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 use basalt_api::dto::Map;
-use basalt_api::dto::image::{Alias, Image};
+use basalt_api::dto::image::{Alias, Image, Post};
 use basalt_api::dto::operation::Operation;
 
 use crate::client::{Client, Submitted, Tagged};
@@ -124,6 +124,11 @@ impl Client {
         }
     }
 
+    /// Makes an image of an instance or a snapshot; the operation's metadata has its `fingerprint`.
+    pub async fn publish_image(&self, wanted: &Post) -> Result<Operation> {
+        self.start(Method::POST, Path::of("images"), Some(wanted)).await
+    }
+
     /// Writes the files of an image into `folder`; gives their paths, the metadata (or the whole) first.
     pub async fn download_image(
         &self,
@@ -168,6 +173,11 @@ impl Client {
     /// Gives an image another name.
     pub async fn create_image_alias(&self, alias: &Alias) -> Result<()> {
         self.apply(Method::POST, aliases(), Some(alias)).await
+    }
+
+    /// Gives an alias another name.
+    pub async fn rename_image_alias(&self, name: &str, to: &str) -> Result<()> {
+        self.apply(Method::POST, aliases().segment(name), Some(&serde_json::json!({"name": to}))).await
     }
 
     /// Takes a name away from an image.

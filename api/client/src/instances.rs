@@ -5,7 +5,7 @@ use http::Method;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
-use basalt_api::dto::instance::{BulkState, Console, Exec, Full, Instance, Post, Put, Rename, StatePut};
+use basalt_api::dto::instance::{BulkState, Console, Exec, Full, Instance, Post, Put, Rebuild, Rename, StatePut};
 use basalt_api::dto::operation::Operation;
 use basalt_api::dto::state::State;
 
@@ -78,6 +78,11 @@ impl Client {
     /// Renames it, or moves it to the client's target.
     pub async fn move_instance(&self, name: &str, wanted: &Rename) -> Result<Operation> {
         self.start(Method::POST, path(name), Some(wanted)).await
+    }
+
+    /// Makes the root of a stopped instance anew.
+    pub async fn rebuild_instance(&self, name: &str, wanted: &Rebuild) -> Result<Operation> {
+        self.start(Method::POST, path(name).segment("rebuild"), Some(wanted)).await
     }
 
     /// Deletes a stopped instance.

@@ -28,7 +28,7 @@ pub fn pem_fingerprint(pem: &str) -> Result<String> {
 }
 
 /// A client configuration that accepts exactly the certificate with this fingerprint.
-pub(crate) fn pinned(pin: &str, identity: Option<&Identity>) -> Result<ClientConfig> {
+pub fn pinned(pin: &str, identity: Option<&Identity>) -> Result<ClientConfig> {
     let pin = pin.to_ascii_lowercase();
     if pin.len() != 64 || !pin.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Error::Invalid(format!("{pin:?} is not a certificate fingerprint (64 hex digits)")));

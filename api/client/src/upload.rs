@@ -58,6 +58,12 @@ impl Builder {
     }
 }
 
+/// A body of unknown length: whatever `reader` gives to its end.
+pub(crate) fn reader(reader: impl tokio::io::AsyncRead + Send + 'static) -> Body {
+    http_body_util::StreamBody::new(ReaderStream::with_capacity(reader, CHUNK).map(|piece| piece.map(Frame::data)))
+        .boxed_unsync()
+}
+
 struct Counted {
     chunks: Chunks,
     sent: u64,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A trusted certificate.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Certificate {
     pub fingerprint: String,
@@ -20,6 +21,7 @@ pub struct Certificate {
 
 /// `POST /1.0/certificates`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CertificatePost"))]
 #[serde(default)]
 pub struct Post {
     pub name: String,
@@ -42,6 +44,7 @@ pub struct Post {
 
 /// `PUT` of a certificate; with `PATCH` what is missing stays.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CertificatePut"))]
 #[serde(default)]
 pub struct Put {
     pub name: Option<String>,

@@ -9,6 +9,7 @@ use super::pool::Usage;
 
 /// `GET /1.0/cluster`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Cluster {
     pub server_name: String,
@@ -19,6 +20,7 @@ pub struct Cluster {
 
 /// A key of one member's own part of an object.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ClusterMemberKey"))]
 #[serde(default)]
 pub struct MemberKey {
     pub entity: String,
@@ -30,6 +32,7 @@ pub struct MemberKey {
 
 /// `PUT /1.0/cluster`: begin, join or leave a cluster.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ClusterPut"))]
 #[serde(default)]
 pub struct Put {
     pub server_name: String,
@@ -59,6 +62,7 @@ pub struct JoinToken {
 
 /// `POST /1.0/cluster/members`, and rename of a member.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MemberName {
     pub server_name: String,
@@ -66,6 +70,7 @@ pub struct MemberName {
 
 /// One member.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Member {
     pub server_name: String,
@@ -85,6 +90,7 @@ pub struct Member {
 
 /// `PUT` of a member; with `PATCH` what is missing stays.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MemberPut {
     pub roles: Option<Vec<String>>,
@@ -96,6 +102,7 @@ pub struct MemberPut {
 
 /// `GET …/state` of a member.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MemberState {
     pub sysinfo: SysInfo,
@@ -104,6 +111,7 @@ pub struct MemberState {
 
 /// Load of a machine.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct SysInfo {
     pub uptime: i64,
@@ -120,6 +128,7 @@ pub struct SysInfo {
 
 /// Space of a pool on a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PoolState {
     pub space: Usage,
@@ -128,15 +137,18 @@ pub struct PoolState {
 
 /// `POST …/state` of a member.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MemberStatePost {
     /// `evacuate` or `restore`.
     pub action: String,
+    /// `auto`, `migrate`, `stop` or `force-stop`; empty for what each instance's `cluster.evacuate` says.
     pub mode: String,
 }
 
 /// A group of members; also what `POST` takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Group {
     pub name: String,
@@ -146,8 +158,26 @@ pub struct Group {
 
 /// `PUT` of a group; with `PATCH` what is missing stays.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct GroupPut {
     pub description: Option<String>,
     pub members: Option<Vec<String>>,
+}
+
+/// `PUT /1.0/cluster/certificate`.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ClusterCertificate"))]
+#[serde(default)]
+pub struct Certificate {
+    /// PEM.
+    pub cluster_certificate: String,
+    /// PEM.
+    pub cluster_certificate_key: String,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
 }

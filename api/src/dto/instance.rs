@@ -7,6 +7,7 @@ use super::{Devices, Map};
 
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Instance {
     pub name: String,
@@ -33,6 +34,7 @@ pub struct Instance {
 
 /// One instance with all that hangs on it (`recursion=2`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceFull"))]
 #[serde(default)]
 pub struct Full {
     #[serde(flatten)]
@@ -44,6 +46,7 @@ pub struct Full {
 
 /// A snapshot of an instance.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceSnapshot"))]
 #[serde(default)]
 pub struct Snapshot {
     pub name: String,
@@ -61,8 +64,31 @@ pub struct Snapshot {
     pub profiles: Vec<String>,
 }
 
+/// `POST …/snapshots`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceSnapshotPost"))]
+#[serde(default)]
+pub struct SnapshotPost {
+    /// Nothing lets the server choose one.
+    pub name: String,
+    pub stateful: bool,
+    /// Nothing means what `snapshots.expiry` says, the zero time never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// `PUT` and `PATCH` of a snapshot.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceSnapshotPut"))]
+#[serde(default)]
+pub struct SnapshotPut {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
 /// What an instance is made from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceSource"))]
 #[serde(default)]
 pub struct Source {
     /// `image`, `none`, `copy` or `migration`.
@@ -79,15 +105,28 @@ pub struct Source {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub protocol: String,
     #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub secret: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub source: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub project: String,
+    /// Without snapshots.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub instance_only: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub container_only: bool,
+    /// Brings an existing copy up to date.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refresh: bool,
 }
 
 /// `POST /1.0/instances`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstancePost"))]
 #[serde(default)]
 pub struct Post {
     pub name: String,
@@ -111,8 +150,17 @@ pub struct Post {
     pub description: String,
 }
 
+/// `POST …/rebuild`; its source is an image or nothing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceRebuild"))]
+#[serde(default)]
+pub struct Rebuild {
+    pub source: Source,
+}
+
 /// `PUT` of an instance; with `PATCH` what is missing stays.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstancePut"))]
 #[serde(default)]
 pub struct Put {
     pub architecture: Option<String>,
@@ -132,6 +180,7 @@ pub struct Put {
 
 /// `POST` of an instance: rename or move.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceRename"))]
 #[serde(default)]
 pub struct Rename {
     pub name: String,
@@ -141,10 +190,21 @@ pub struct Rename {
     pub project: String,
     pub instance_only: bool,
     pub container_only: bool,
+    /// Where another server waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<serde_json::Value>,
+    /// Incus sends these three as it names them itself.
+    #[serde(alias = "Config", skip_serializing_if = "Option::is_none")]
+    pub config: Option<Map>,
+    #[serde(alias = "Devices", skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
+    #[serde(alias = "Profiles", skip_serializing_if = "Option::is_none")]
+    pub profiles: Option<Vec<String>>,
 }
 
 /// `PUT …/state`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceStatePut"))]
 #[serde(default)]
 pub struct StatePut {
     pub action: Option<Action>,
@@ -156,6 +216,7 @@ pub struct StatePut {
 
 /// `PUT /1.0/instances`: the same for all of a project.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstancesStatePut"))]
 #[serde(default)]
 pub struct BulkState {
     pub state: StatePut,
@@ -163,6 +224,7 @@ pub struct BulkState {
 
 /// `POST …/exec`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceExec"))]
 #[serde(default)]
 pub struct Exec {
     pub command: Vec<String>,
@@ -181,6 +243,7 @@ pub struct Exec {
 
 /// `POST …/console`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceConsole"))]
 #[serde(default)]
 pub struct Console {
     pub width: u16,

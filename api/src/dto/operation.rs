@@ -7,6 +7,7 @@ use serde_json::Value;
 
 /// What an operation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "OperationClass"))]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     #[default]
@@ -87,6 +88,7 @@ impl Status {
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Operation {
     pub id: String,

@@ -6,6 +6,7 @@ use super::Map;
 
 /// One pool.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Pool {
     pub name: String,
@@ -19,6 +20,7 @@ pub struct Pool {
 
 /// `POST /1.0/storage-pools`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PoolPost"))]
 #[serde(default)]
 pub struct Post {
     pub name: String,
@@ -29,6 +31,7 @@ pub struct Post {
 
 /// `GET …/resources`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PoolResources"))]
 #[serde(default)]
 pub struct Resources {
     pub space: Usage,
@@ -37,6 +40,7 @@ pub struct Resources {
 
 /// How much of it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Usage {
     pub used: u64,
@@ -45,6 +49,7 @@ pub struct Usage {
 
 /// A storage volume (of an instance).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Volume {
     pub name: String,

@@ -6,6 +6,7 @@ use super::{Devices, Map};
 
 /// One profile; also what `POST` takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Profile {
     pub name: String,
@@ -18,6 +19,7 @@ pub struct Profile {
 
 /// `PUT` of a profile; with `PATCH` what is missing stays.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ProfilePut"))]
 #[serde(default)]
 pub struct Put {
     pub description: Option<String>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Resources of one member.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Resources {
     pub cpu: Cpu,
@@ -19,6 +20,7 @@ pub struct Resources {
 
 /// Processors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostCpu"))]
 #[serde(default)]
 pub struct Cpu {
     pub architecture: String,
@@ -28,6 +30,7 @@ pub struct Cpu {
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostSocket"))]
 #[serde(default)]
 pub struct Socket {
     pub name: String,
@@ -38,6 +41,7 @@ pub struct Socket {
 
 /// One core.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostCore"))]
 #[serde(default)]
 pub struct Core {
     pub core: u64,
@@ -47,6 +51,7 @@ pub struct Core {
 
 /// One hardware thread.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostThread"))]
 #[serde(default)]
 pub struct Thread {
     pub id: i64,
@@ -58,6 +63,7 @@ pub struct Thread {
 
 /// Memory, in bytes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostMemory"))]
 #[serde(default)]
 pub struct Memory {
     pub nodes: Vec<serde_json::Value>,
@@ -70,6 +76,7 @@ pub struct Memory {
 
 /// Cards, which are not looked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostCards"))]
 #[serde(default)]
 pub struct Cards {
     pub cards: Vec<serde_json::Value>,
@@ -78,6 +85,7 @@ pub struct Cards {
 
 /// Disks, which are not looked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostDisks"))]
 #[serde(default)]
 pub struct Disks {
     pub disks: Vec<serde_json::Value>,
@@ -86,6 +94,7 @@ pub struct Disks {
 
 /// Devices, which are not looked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostDevices"))]
 #[serde(default)]
 pub struct Devices {
     pub devices: Vec<serde_json::Value>,
@@ -94,6 +103,7 @@ pub struct Devices {
 
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostSystem"))]
 #[serde(default)]
 pub struct System {
     pub uuid: String,
@@ -109,6 +119,7 @@ pub struct System {
 
 /// Load averages.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HostLoad"))]
 #[serde(default)]
 pub struct Load {
     #[serde(rename = "Average1Min")]

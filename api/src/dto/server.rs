@@ -8,6 +8,7 @@ use super::Map;
 
 /// The server, as it shows itself to a caller.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Server {
     pub config: Map,
@@ -29,6 +30,7 @@ pub struct Server {
 
 /// Facts of the server and its host.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Environment {
     pub addresses: Vec<String>,
@@ -63,6 +65,7 @@ pub struct Environment {
 
 /// A storage driver; the wire has capitals here.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "PascalCase")]
 pub struct StorageDriver {
     pub name: String,
@@ -72,6 +75,7 @@ pub struct StorageDriver {
 
 /// `PUT` and `PATCH` of `/1.0`. Values may be of any scalar type on the wire.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ServerPut"))]
 #[serde(default)]
 pub struct Put {
     pub config: BTreeMap<String, serde_json::Value>,

@@ -8,6 +8,7 @@ use super::zero_time;
 
 /// What `PUT …/state` can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceAction"))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Start,
@@ -19,6 +20,7 @@ pub enum Action {
 
 /// The live state of one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InstanceState"))]
 #[serde(default)]
 pub struct State {
     pub status: String,
@@ -53,6 +55,7 @@ impl Default for State {
 
 /// Space of a disk device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DiskState"))]
 #[serde(default)]
 pub struct Disk {
     pub usage: i64,
@@ -61,6 +64,7 @@ pub struct Disk {
 
 /// Memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MemoryState"))]
 #[serde(default)]
 pub struct Memory {
     pub usage: i64,
@@ -72,6 +76,7 @@ pub struct Memory {
 
 /// CPU time, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CpuState"))]
 #[serde(default)]
 pub struct Cpu {
     pub usage: i64,
@@ -80,6 +85,7 @@ pub struct Cpu {
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Interface {
     pub addresses: Vec<Address>,
@@ -96,6 +102,7 @@ pub struct Interface {
 
 /// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Address {
     /// `inet` or `inet6`.
@@ -109,6 +116,7 @@ pub struct Address {
 
 /// Traffic of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counters {
     pub bytes_received: i64,
@@ -123,6 +131,7 @@ pub struct Counters {
 
 /// What runs in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct OsInfo {
     pub os: String,

@@ -1,9 +1,10 @@
-//! Warnings: what is wrong now.
+//! Warnings: what is wrong, or was.
 
 use serde::{Deserialize, Serialize};
 
 /// One warning.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Warning {
     pub uuid: String,
@@ -17,7 +18,16 @@ pub struct Warning {
     pub last_message: String,
     /// `low`, `moderate` or `high`.
     pub severity: String,
-    /// Always `new`: a warning goes away when its cause does.
+    /// `new`, `acknowledged` or `resolved`.
     pub status: String,
     pub entity_url: String,
+}
+
+/// `PUT` of a warning.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "WarningPut"))]
+#[serde(default)]
+pub struct Put {
+    /// `acknowledged` or `new`.
+    pub status: String,
 }

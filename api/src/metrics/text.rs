@@ -33,19 +33,68 @@ struct Family {
     samples: Vec<(String, f64)>,
 }
 
+/// Whose names the figures of instances and of the daemon have; what is in the registry has ours in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    Lxd,
+    Incus,
+    /// As Prometheus's own rules would have them.
+    Basalt,
+}
+
+impl Names {
+    /// Reads `?format=`.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        match word {
+            "lxd" => Some(Names::Lxd),
+            "incus" => Some(Names::Incus),
+            "basalt" => Some(Names::Basalt),
+            _ => None,
+        }
+    }
+
+    /// The whole name of what LXD and Incus call `name` after their prefix.
+    fn name(self, name: &str) -> String {
+        match self {
+            Names::Lxd => format!("lxd_{name}"),
+            Names::Incus => format!("incus_{name}"),
+            Names::Basalt => match OURS.iter().find(|(theirs, _)| *theirs == name) {
+                Some((_, ours)) => format!("basalt_{ours}"),
+                None => format!("basalt_instance_{}", name.to_ascii_lowercase()),
+            },
+        }
+    }
+}
+
+/// Names that are not simply put under `basalt_instance_` in lower case: of gauges that say `_total`, and not in snake case.
+const OURS: &[(&str, &str)] = &[
+    ("cpu_effective_total", "instance_cpus"),
+    ("memory_MemTotal_bytes", "instance_memory_limit_bytes"),
+    ("memory_MemAvailable_bytes", "instance_memory_available_bytes"),
+    ("memory_MemFree_bytes", "instance_memory_free_bytes"),
+    ("memory_RSS_bytes", "instance_memory_used_bytes"),
+    ("memory_Swap_bytes", "instance_memory_swap_bytes"),
+    ("memory_OOM_kills_total", "instance_memory_oom_kills_total"),
+    ("procs_total", "instance_processes"),
+    ("operations_total", "operations"),
+    ("uptime_seconds", "uptime_seconds"),
+    ("warnings_total", "warnings"),
+];
+
 /// The page. Labels are sorted by name and the page ends in `# EOF`, as the stock servers do it.
-pub(crate) fn page(prefix: &str, instances: &[Sample], daemon: Option<Daemon>, registry: Option<&Registry>) -> String {
+pub(crate) fn page(names: Names, instances: &[Sample], daemon: Option<Daemon>, registry: Option<&Registry>) -> String {
     let mut page = String::new();
     for family in families(instances, daemon) {
         if family.samples.is_empty() {
             continue;
         }
         let Family { name, kind, help, samples } = family;
-        let _ = writeln!(page, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
+        let name = names.name(name);
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {
             let _ = match labels.is_empty() {
-                true => writeln!(page, "{prefix}{name} {value}"),
-                false => writeln!(page, "{prefix}{name}{{{labels}}} {value}"),
+                true => writeln!(page, "{name} {value}"),
+                false => writeln!(page, "{name}{{{labels}}} {value}"),
             };
         }
     }
@@ -62,13 +111,26 @@ pub(crate) fn page(prefix: &str, instances: &[Sample], daemon: Option<Daemon>, r
 
 fn families(instances: &[Sample], daemon: Option<Daemon>) -> Vec<Family> {
     let mut families = vec![
-        family("cpu_effective_total", "gauge", "The total number of effective CPUs.", Vec::new()),
+        family("cpu_effective_total", "gauge", "The total number of effective CPUs.", effective(instances)),
         cpu_seconds(instances),
     ];
+    for (name, help, parts) in MEMORY {
+        let sum = |live: &LiveState| parts.iter().filter_map(|part| live.memory_parts.get(*part)).sum::<u64>();
+        let known = instances.iter().filter(|i| parts.iter().all(|part| i.live.memory_parts.contains_key(*part)));
+        families.push(family(name, "gauge", help, known.map(|i| (labels(i, &[]), sum(&i.live) as f64)).collect()));
+    }
     for (name, kind, help, value) in PLAIN {
         families.push(family(name, kind, help, instances.iter().map(|i| (labels(i, &[]), value(&i.live))).collect()));
     }
     families.extend(disks(instances));
+    for (name, help, value) in DISK {
+        let of = |i: &'_ Sample| {
+            let one =
+                |(device, used): (&String, &crate::port::LiveDisk)| (labels(i, &[("device", device)]), value(used));
+            i.live.disks.iter().map(one).collect::<Vec<_>>()
+        };
+        families.push(family(name, "counter", help, instances.iter().flat_map(of).collect()));
+    }
     for (name, help, value) in NETWORK {
         let samples = instances
             .iter()
@@ -111,6 +173,37 @@ const PLAIN: &[Plain] = &[
     ("procs_total", "gauge", "The number of running processes.", |l| l.processes as f64),
 ];
 
+/// Metrics of what the memory is used for: the kernel's names, which are added up.
+const MEMORY: &[(&str, &str, &[&str])] = &[
+    ("memory_Active_anon_bytes", "The amount of anonymous memory on active LRU list.", &["active_anon"]),
+    ("memory_Active_bytes", "The amount of memory on active LRU list.", &["active_anon", "active_file"]),
+    ("memory_Active_file_bytes", "The amount of file-backed memory on active LRU list.", &["active_file"]),
+    ("memory_Cached_bytes", "The amount of cached memory.", &["file"]),
+    ("memory_Dirty_bytes", "The amount of memory waiting to get written back to the disk.", &["file_dirty"]),
+    ("memory_Inactive_anon_bytes", "The amount of anonymous memory on inactive LRU list.", &["inactive_anon"]),
+    ("memory_Inactive_bytes", "The amount of memory on inactive LRU list.", &["inactive_anon", "inactive_file"]),
+    ("memory_Inactive_file_bytes", "The amount of file-backed memory on inactive LRU list.", &["inactive_file"]),
+    ("memory_Mapped_bytes", "The amount of mapped memory.", &["file_mapped"]),
+    ("memory_Shmem_bytes", "The amount of cached filesystem data that is swap-backed.", &["shmem"]),
+    ("memory_Unevictable_bytes", "The amount of unevictable memory.", &["unevictable"]),
+    ("memory_Writeback_bytes", "The amount of memory queued for syncing to disk.", &["file_writeback"]),
+];
+
+fn effective(instances: &[Sample]) -> Vec<(String, f64)> {
+    let known = instances.iter().filter(|i| i.live.cpus > 0);
+    known.map(|i| (labels(i, &[]), f64::from(i.live.cpus))).collect()
+}
+
+type Disk = (&'static str, &'static str, fn(&crate::port::LiveDisk) -> f64);
+
+/// Metrics with one sample for each block device of the host.
+const DISK: &[Disk] = &[
+    ("disk_read_bytes_total", "The total number of bytes read.", |d| d.read_bytes as f64),
+    ("disk_reads_completed_total", "The total number of completed reads.", |d| d.reads as f64),
+    ("disk_written_bytes_total", "The total number of bytes written.", |d| d.written_bytes as f64),
+    ("disk_writes_completed_total", "The total number of completed writes.", |d| d.writes as f64),
+];
+
 type Network = (&'static str, &'static str, fn(&crate::port::LiveInterface) -> f64);
 
 /// Metrics with one sample for each interface.
@@ -118,6 +211,14 @@ const NETWORK: &[Network] = &[
     ("network_receive_bytes_total", "The amount of received bytes on a given interface.", |n| n.bytes_received as f64),
     ("network_receive_packets_total", "The amount of received packets on a given interface.", |n| {
         n.packets_received as f64
+    }),
+    ("network_receive_errs_total", "The amount of received errors on a given interface.", |n| n.errors_received as f64),
+    ("network_receive_drop_total", "The amount of received dropped packets on a given interface.", |n| {
+        n.dropped_received as f64
+    }),
+    ("network_transmit_errs_total", "The amount of transmitted errors on a given interface.", |n| n.errors_sent as f64),
+    ("network_transmit_drop_total", "The amount of transmitted dropped packets on a given interface.", |n| {
+        n.dropped_sent as f64
     }),
     ("network_transmit_bytes_total", "The amount of transmitted bytes on a given interface.", |n| n.bytes_sent as f64),
     ("network_transmit_packets_total", "The amount of transmitted packets on a given interface.", |n| {
@@ -167,12 +268,19 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::LiveDisk;
 
     #[test]
     fn labels_are_sorted_and_the_page_ends() {
-        let live = LiveState { cpu_user_ns: 1_500_000_000, memory: 10, memory_total: 100, ..LiveState::default() };
+        let memory_parts =
+            [("active_anon", 3), ("active_file", 4)].map(|(part, bytes)| (part.to_owned(), bytes)).into();
+        let known = LiveState { memory: 10, memory_total: 100, memory_parts, cpus: 2, ..LiveState::default() };
+        let used = LiveDisk { read_bytes: 1, reads: 2, written_bytes: 3, writes: 4 };
+        let disks = [("vda".to_owned(), used)].into();
+        let live = LiveState { cpu_user_ns: 1_500_000_000, disks, ..known };
         let sample = Sample { name: "c1".into(), project: "default".into(), kind: "container", live };
-        let page = page("lxd_", &[sample], Some(Daemon::default()), None);
+        let all = [sample];
+        let page = page(Names::Lxd, &all, Some(Daemon::default()), None);
         assert!(
             page.contains("lxd_cpu_seconds_total{cpu=\"0\",mode=\"user\",name=\"c1\",project=\"default\",type=\"container\"} 1.5\n"),
             "{page}"
@@ -180,6 +288,24 @@ mod tests {
         assert!(
             page.contains("lxd_memory_MemAvailable_bytes{name=\"c1\",project=\"default\",type=\"container\"} 90\n")
         );
+        let labels = "{name=\"c1\",project=\"default\",type=\"container\"}";
+        assert!(page.contains(&format!("lxd_memory_Active_bytes{labels} 7\n")), "{page}");
+        assert!(page.contains(&format!("lxd_cpu_effective_total{labels} 2\n")), "{page}");
+        let labels = "{device=\"vda\",name=\"c1\",project=\"default\",type=\"container\"}";
+        for (name, value) in [("read_bytes", 1), ("reads_completed", 2), ("written_bytes", 3), ("writes_completed", 4)]
+        {
+            assert!(page.contains(&format!("lxd_disk_{name}_total{labels} {value}\n")), "{page}");
+        }
+        // What is not known is left out.
+        assert!(!page.contains("lxd_memory_Cached_bytes"), "{page}");
+        let uncounted = Sample { live: LiveState { disks: BTreeMap::new(), ..all[0].live.clone() }, ..all[0].clone() };
+        assert!(!super::page(Names::Incus, &[uncounted], None, None).contains("incus_disk_"));
         assert!(page.ends_with("# EOF\n"));
+        let ours = super::page(Names::Basalt, &all, Some(Daemon::default()), None);
+        for name in ["instance_cpu_seconds_total", "instance_memory_limit_bytes", "instance_processes", "operations"] {
+            assert!(ours.contains(&format!("# TYPE basalt_{name} ")), "{name}: {ours}");
+        }
+        assert!(ours.contains("# TYPE basalt_instance_memory_active_bytes "), "{ours}");
+        assert!(!ours.contains("lxd_") && !ours.contains("Mem"), "{ours}");
     }
 }

@@ -1,10 +1,11 @@
 //! The cluster as a whole: begin one, join one, leave it.
 
-use basalt_model::{Fingerprint, MemberName};
+use basalt_model::command::ClusterCommand;
+use basalt_model::{Command, Fingerprint, MemberName};
 use serde_json::Map;
 
 use crate::call::{Call, Json};
-use crate::dto::cluster::{Cluster, JoinToken, Put};
+use crate::dto::cluster::{Certificate, Cluster, JoinToken, Put};
 use crate::dto::operation::Class;
 use crate::error::Error;
 use crate::etag;
@@ -101,7 +102,19 @@ async fn leave(call: Call) -> Reply {
     reply::operation(&operation)
 }
 
-/// The certificate is made with the cluster; exchanging it is not supported yet.
-pub(crate) async fn certificate() -> Reply {
-    Err(Error::NotImplemented("exchanging the cluster's certificate".into()))
+/// Exchanges the certificate that every member shows to clients. One entry of the log holds it whole: members show
+/// either the old one or the new one, each with its key.
+pub(crate) async fn certificate(call: Call, Json(body): Json<Certificate>) -> Reply {
+    let (certificate, key) = (body.cluster_certificate, body.cluster_certificate_key);
+    for (field, text) in [("cluster_certificate", &certificate), ("cluster_certificate_key", &key)] {
+        if text.is_empty() {
+            return Err(Error::invalid(field, "is missing"));
+        }
+    }
+    let der = token::pem_der(&certificate).ok_or_else(|| Error::invalid("cluster_certificate", "is not PEM"))?;
+    crate::auth::check_certificate(&der).map_err(|why| Error::invalid("cluster_certificate", why))?;
+    crate::serve::tls::public(&certificate, &key).map_err(|why| Error::invalid("cluster_certificate_key", why))?;
+    call.propose(Command::Cluster(ClusterCommand::SetApiCertificate { certificate, key })).await?;
+    call.happened("cluster-certificate-updated", "/1.0/cluster/certificate".into(), None);
+    reply::empty()
 }

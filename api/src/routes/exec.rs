@@ -89,7 +89,7 @@ fn exec_request(call: &Call, instance: &Instance, body: &Exec) -> ExecRequest {
         (0, _) | (_, 0) => DEFAULT_SIZE,
         size => size,
     };
-    let cwd = if body.cwd.is_empty() { root.then(|| "/root".to_owned()) } else { Some(body.cwd.clone()) };
+    let cwd = Some(body.cwd.clone()).filter(|cwd| !cwd.is_empty());
     ExecRequest {
         command: body.command.clone(),
         environment,
@@ -190,6 +190,16 @@ pub(crate) async fn console(call: Call, Segment(name): Segment<String>, request:
         async move { console::run(api, Session { id, size, data, control, taken }).await }
     });
     reply::operation(&started)
+}
+
+pub(crate) async fn clear_console_log(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&call, &name, request).await? {
+        Ok(here) => here,
+        Err(answer) => return Ok(answer),
+    };
+    call.api.ports.guests.clear_console_log(instance.id).await?;
+    call.happened("instance-console-reset", format!("/1.0/instances/{}", instance.name), Some(&instance.project));
+    reply::empty()
 }
 
 pub(crate) async fn console_log(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {

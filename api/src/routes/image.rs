@@ -1,11 +1,17 @@
-//! Images: lists, single ones, updates, delete.
+//! Images: lists, single ones, updates, refresh, delete.
 
+use std::sync::Arc;
+
+use axum::extract::Request;
 use basalt_model::command::ImageCommand;
-use basalt_model::image::Image;
-use basalt_model::{Command, Fingerprint, StateView};
+use basalt_model::image::{Edit, Image};
+use basalt_model::instance::Kind;
+use basalt_model::{Command, Fingerprint, ProfileName, StateView, Timestamp};
 use serde_json::Map;
 
+use super::image_secret::Sight;
 use super::spec;
+use crate::api::Api;
 use crate::call::{Call, Json, Segment};
 use crate::clock;
 use crate::dto::image as wire;
@@ -14,6 +20,7 @@ use crate::error::Error;
 use crate::etag;
 use crate::filter::Filter;
 use crate::operation::New;
+use crate::pull;
 use crate::reply::{self, Reply};
 
 /// An image as clients see it.
@@ -25,16 +32,25 @@ pub(super) fn render(view: &StateView, image: &Image) -> wire::Image {
         size: i64::try_from(image.size).unwrap_or(i64::MAX),
         kind: image.kind.as_str().into(),
         architecture: image.architecture.clone(),
-        cached: false,
+        cached: image.cached,
         public: image.public,
-        auto_update: false,
+        auto_update: image.auto_update,
         properties: image.properties.clone(),
         // Clients that launch send these along; the default profile is what they mean by them.
-        profiles: vec!["default".into()],
+        profiles: match &image.profiles {
+            None => vec!["default".into()],
+            Some(profiles) => profiles.iter().map(ToString::to_string).collect(),
+        },
         aliases: aliases
             .map(|a| wire::ImageAlias { name: a.name.to_string(), description: a.description.clone() })
             .collect(),
-        update_source: None,
+        update_source: image.update_source.as_ref().map(|source| wire::UpdateSource {
+            alias: source.alias.clone(),
+            certificate: source.certificate.clone(),
+            protocol: source.protocol.as_str().into(),
+            server: source.server.clone(),
+            image_type: source.kind.map(Kind::as_str).unwrap_or_default().into(),
+        }),
         created_at: clock::text(image.created_at),
         expires_at: clock::text(image.expires_at),
         last_used_at: clock::text(image.last_used_at),
@@ -68,8 +84,26 @@ impl Call {
     }
 }
 
-fn editable(image: &Image) -> impl serde::Serialize + use<> {
-    (image.public, image.properties.clone(), image.expires_at)
+/// What users may change of it, as it is.
+pub(super) fn editable(image: &Image) -> Edit {
+    Edit {
+        public: image.public,
+        auto_update: image.auto_update,
+        cached: image.cached,
+        expires_at: image.expires_at,
+        properties: image.properties.clone(),
+        profiles: image.profiles.clone(),
+    }
+}
+
+fn tag(image: &Image) -> String {
+    etag::of(&Edit { cached: false, ..editable(image) })
+}
+
+/// Profiles of an image: they must exist in the caller's project.
+pub(super) fn profiles(call: &Call, given: Option<&[String]>) -> Result<Option<Vec<ProfileName>>, Error> {
+    let Some(given) = given.filter(|given| *given != ["default"]) else { return Ok(None) };
+    spec::profiles(&call.view, &call.project()?, given).map(Some)
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
@@ -85,42 +119,108 @@ pub(crate) async fn list(call: Call) -> Reply {
     }
 }
 
-pub(crate) async fn get(call: Call, Segment(text): Segment<String>) -> Reply {
-    let image = call.image(&text)?;
-    reply::sync_etag(render(&call.view, &image), &etag::of(&editable(&image)))
+pub(crate) async fn get(call: Call, Segment(text): Segment<String>, request: Request) -> Reply {
+    let image = match call.sight(&text)? {
+        Sight::Here(image) => image,
+        Sight::At(node) => return call.forward(node, request).await,
+    };
+    reply::sync_etag(render(&call.view, &image), &tag(&image))
 }
 
 pub(crate) async fn put(call: Call, Segment(text): Segment<String>, Json(body): Json<wire::Put>) -> Reply {
     let image = call.image(&text)?;
-    let properties = body.properties.unwrap_or_default();
-    let public = body.public.unwrap_or_default();
-    update(&call, &image, public, properties, body.expires_at.as_deref()).await
+    let edit = Edit {
+        public: body.public.unwrap_or_default(),
+        auto_update: body.auto_update.unwrap_or_default(),
+        properties: body.properties.unwrap_or_default(),
+        profiles: profiles(&call, body.profiles.as_deref())?,
+        expires_at: expires_at(&image, body.expires_at.as_deref())?,
+        ..editable(&image)
+    };
+    update(&call, &image, edit).await
 }
 
 pub(crate) async fn patch(call: Call, Segment(text): Segment<String>, Json(body): Json<wire::Put>) -> Reply {
     let image = call.image(&text)?;
-    let properties = spec::merged(&image.properties, body.properties.unwrap_or_default());
-    update(&call, &image, body.public.unwrap_or(image.public), properties, body.expires_at.as_deref()).await
+    let edit = Edit {
+        public: body.public.unwrap_or(image.public),
+        auto_update: body.auto_update.unwrap_or(image.auto_update),
+        properties: spec::merged(&image.properties, body.properties.unwrap_or_default()),
+        profiles: match &body.profiles {
+            None => image.profiles.clone(),
+            given => profiles(&call, given.as_deref())?,
+        },
+        expires_at: expires_at(&image, body.expires_at.as_deref())?,
+        ..editable(&image)
+    };
+    update(&call, &image, edit).await
 }
 
-async fn update(
-    call: &Call,
-    image: &Image,
-    public: bool,
-    properties: crate::dto::Map,
-    expires_at: Option<&str>,
-) -> Reply {
-    etag::check(&call.headers, &etag::of(&editable(image)))?;
-    spec::plain_text("properties", &properties)?;
-    let expires_at = match expires_at {
-        None => image.expires_at,
-        Some(text) => clock::parse(text).map_err(|e| Error::invalid("expires_at", e))?,
-    };
+fn expires_at(image: &Image, given: Option<&str>) -> Result<Timestamp, Error> {
+    match given {
+        None => Ok(image.expires_at),
+        Some(text) => clock::parse(text).map_err(|e| Error::invalid("expires_at", e)),
+    }
+}
+
+async fn update(call: &Call, image: &Image, edit: Edit) -> Reply {
+    etag::check(&call.headers, &tag(image))?;
+    spec::plain_text("properties", &edit.properties)?;
+    if edit.auto_update && image.update_source.is_none() {
+        return Err(Error::invalid("auto_update", "the image did not come from another server"));
+    }
     let fingerprint = image.fingerprint.clone();
-    let update = ImageCommand::Update { fingerprint: fingerprint.clone(), public, expires_at, properties };
-    call.propose(Command::Image(update)).await?;
-    call.happened("image-updated", format!("/1.0/images/{fingerprint}"), None);
+    let edit = ImageCommand::Edit { fingerprint: fingerprint.clone(), edit: Box::new(edit) };
+    call.propose(Command::Image(edit)).await?;
+    call.happened("image-updated", url(&fingerprint), None);
     reply::empty()
+}
+
+/// Looks for a newer image where this one came from.
+pub(crate) async fn refresh(call: Call, Segment(text): Segment<String>) -> Reply {
+    let image = call.image(&text)?;
+    let location = url(&image.fingerprint);
+    let new = New {
+        class: Class::Task,
+        description: "Refreshing image",
+        resources: vec![("images", location.clone())],
+        project: Some(call.project()?),
+        may_cancel: true,
+        ..New::default()
+    };
+    let api = call.api.clone();
+    let operation = api.operations.start(new, |handle| async move {
+        let newer = pull::refresh(&call.api, &image, &handle).await?;
+        call.happened("image-refreshed", location, None);
+        let mut metadata = Map::new();
+        metadata.insert("refreshed".into(), newer.is_some().into());
+        if let Some(fingerprint) = newer {
+            metadata.insert("fingerprint".into(), fingerprint.to_string().into());
+        }
+        Ok(metadata)
+    });
+    reply::operation(&operation)
+}
+
+/// The same without a caller.
+pub(crate) async fn refresh_now(api: &Arc<Api>, fingerprint: &Fingerprint) -> Result<bool, Error> {
+    let Some(image) = api.view().images.get(fingerprint).cloned() else { return Ok(false) };
+    let new = New {
+        class: Class::Task,
+        description: "Refreshing image",
+        resources: vec![("images", url(fingerprint))],
+        may_cancel: true,
+        ..New::default()
+    };
+    let (sender, outcome) = tokio::sync::oneshot::channel();
+    let refreshing = api.clone();
+    api.operations.start(new, |handle| async move {
+        let newer = pull::refresh(&refreshing, &image, &handle).await;
+        // Whoever asked may be gone.
+        let _ = sender.send(newer.clone().map(|newer| newer.is_some()));
+        newer.map(|_| Map::new())
+    });
+    outcome.await.unwrap_or_else(|_| Err(Error::Refused("it was cancelled".into())))
 }
 
 pub(crate) async fn delete(call: Call, Segment(text): Segment<String>) -> Reply {

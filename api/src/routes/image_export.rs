@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::response::Response;
 use basalt_model::image::Image;
 use bytes::Bytes;
@@ -10,8 +11,10 @@ use futures_util::{Stream, StreamExt, stream};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use super::image_secret::Sight;
 use crate::call::{Call, Segment};
 use crate::error::Error;
 use crate::port::ImageFiles;
@@ -21,20 +24,51 @@ use crate::token;
 /// Bytes read from a file at once.
 const CHUNK: usize = 256 * 1024;
 
-pub(crate) async fn get(call: Call, Segment(text): Segment<String>) -> Reply {
-    let image = call.image(&text)?;
+pub(crate) async fn get(call: Call, Segment(text): Segment<String>, request: Request) -> Reply {
+    let image = match call.sight(&text)? {
+        Sight::Here(image) => image,
+        Sight::At(node) => return call.forward(node, request).await,
+    };
     let files = call.api.ports.images.files(&image).await?;
-    match &files.rootfs {
-        None => unified(&image, &files).await,
-        Some(rootfs) => split(&image, &files.metadata, rootfs).await,
+    let answer = match &files.rootfs {
+        None => unified(&image, &files).await?,
+        Some(rootfs) => split(&image, &files.metadata, rootfs).await?,
+    };
+    if !image.public && !call.who.trusted() {
+        // Good for one download; of two that race, one gets it.
+        let secret = call.query("secret").unwrap_or_default();
+        call.api.secrets.redeem(secret).ok_or_else(|| Error::NotFound("Image".into()))?;
+    }
+    call.happened("image-retrieved", super::image::url(&image.fingerprint), None);
+    Ok(answer)
+}
+
+/// How a file of this content is usually called.
+fn ending(head: &[u8]) -> &'static str {
+    match head {
+        [0x1f, 0x8b, ..] => ".tar.gz",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => ".tar.xz",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => ".tar.zst",
+        [b'h', b's', b'q', b's', ..] => ".squashfs",
+        [b'Q', b'F', b'I', 0xfb, ..] => ".qcow2",
+        _ => ".tar",
     }
 }
 
-async fn open(path: &Path) -> Result<(File, u64), Error> {
+struct Opened {
+    file: File,
+    size: u64,
+    ending: &'static str,
+}
+
+async fn open(path: &Path) -> Result<Opened, Error> {
     let failed = |e: std::io::Error| Error::Internal(format!("image file: {e}"));
-    let file = File::open(path).await.map_err(failed)?;
+    let mut file = File::open(path).await.map_err(failed)?;
     let size = file.metadata().await.map_err(failed)?.len();
-    Ok((file, size))
+    let mut head = Vec::with_capacity(8);
+    (&mut file).take(8).read_to_end(&mut head).await.map_err(failed)?;
+    file.rewind().await.map_err(failed)?;
+    Ok(Opened { file, size, ending: ending(&head) })
 }
 
 fn bytes_of(file: File) -> impl Stream<Item = std::io::Result<Bytes>> {
@@ -48,7 +82,7 @@ fn set(response: &mut Response, name: HeaderName, value: &str) -> Result<(), Err
 }
 
 async fn unified(image: &Image, files: &ImageFiles) -> Reply {
-    let (file, size) = open(&files.metadata).await?;
+    let Opened { file, size, .. } = open(&files.metadata).await?;
     let mut response = Response::new(Body::from_stream(bytes_of(file)));
     set(&mut response, CONTENT_TYPE, "application/octet-stream")?;
     set(&mut response, CONTENT_LENGTH, &size.to_string())?;
@@ -70,13 +104,13 @@ async fn split(image: &Image, metadata: &Path, rootfs: &Path) -> Reply {
         basalt_model::instance::Kind::Container => "rootfs",
         basalt_model::instance::Kind::VirtualMachine => "rootfs.img",
     };
-    let first = part("metadata", &format!("meta-{fingerprint}.tar"), true);
-    let second = part(root_part, &format!("{fingerprint}.{root_part}"), false);
+    let (meta, root) = (open(metadata).await?, open(rootfs).await?);
+    let first = part("metadata", &format!("meta-{fingerprint}{}", meta.ending), true);
+    let second = part(root_part, &format!("{fingerprint}{}", root.ending), false);
     let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
-    let ((meta, meta_size), (root, root_size)) = (open(metadata).await?, open(rootfs).await?);
-    let size = (first.len() + second.len() + end.len()) as u64 + meta_size + root_size;
+    let size = (first.len() + second.len() + end.len()) as u64 + meta.size + root.size;
     let one = |bytes: Bytes| stream::iter([std::io::Result::Ok(bytes)]);
-    let body = one(first).chain(bytes_of(meta)).chain(one(second)).chain(bytes_of(root)).chain(one(end));
+    let body = one(first).chain(bytes_of(meta.file)).chain(one(second)).chain(bytes_of(root.file)).chain(one(end));
     let mut response = Response::new(Body::from_stream(body));
     set(&mut response, CONTENT_TYPE, &format!("multipart/form-data; boundary={boundary}"))?;
     set(&mut response, CONTENT_LENGTH, &size.to_string())?;

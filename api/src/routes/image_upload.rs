@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{FromRequest, Multipart, Query, Request};
-use basalt_model::command::ImageCommand;
-use basalt_model::image::{Alias, Image};
-use basalt_model::{AliasName, Command, Fingerprint, Timestamp};
+use basalt_model::{AliasName, Fingerprint};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderMap;
@@ -15,40 +13,34 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{image, spec};
-use crate::call::{Call, MAX_JSON, parse_json};
-use crate::clock;
+use super::image_secret::{self, Bearer};
+use super::{image, image_source, spec};
+use crate::call::{Call, read_json};
 use crate::dialect;
 use crate::dto::image::Post;
 use crate::dto::operation::Class;
 use crate::error::Error;
 use crate::operation::{Handle, New};
 use crate::port::ImageUpload;
+use crate::port::remote::Offer;
+use crate::pull::{self, Wishes};
 use crate::reply::{self, Reply};
 use crate::token;
 
-/// What the headers say of the image.
-#[derive(Debug, Default)]
-struct Wishes {
-    filename: String,
-    public: bool,
-    properties: BTreeMap<String, String>,
-    aliases: Vec<AliasName>,
-    fingerprint: Option<Fingerprint>,
-}
-
 pub(crate) async fn post(call: Call, request: Request) -> Reply {
-    if !call.who.trusted() {
-        return Err(Error::NotTrusted);
+    let bearer = image_secret::bearer(&call, &request)?;
+    if let Bearer::Of(node) = bearer {
+        return call.forward(node, request).await;
     }
     let project = call.project()?;
-    let wishes = wishes(request.headers())?;
+    let (mut wishes, fingerprint) = wishes(&call, request.headers())?;
     let content_type = content_type(request.headers());
-    if content_type.starts_with("application/json") {
-        return from_source(request.into_body()).await;
+    let trusted = matches!(bearer, Bearer::Trusted);
+    if trusted && content_type.starts_with("application/json") {
+        return from_source(call, request.into_body()).await;
     }
     let mut upload = call.api.ports.images.begin().await?;
-    let mut hash = wishes.fingerprint.is_some().then(Sha256::new);
+    let mut hash = fingerprint.is_some().then(Sha256::new);
     if content_type.starts_with("multipart/form-data") {
         let form = Multipart::from_request(request, &()).await.map_err(|e| Error::invalid("body", e.body_text()))?;
         split(form, upload.as_mut(), &mut hash).await?;
@@ -57,18 +49,25 @@ pub(crate) async fn post(call: Call, request: Request) -> Reply {
         let first = body.next().await.transpose().map_err(|_| Error::invalid("body", "ended early"))?;
         let first = first.ok_or_else(|| Error::invalid("body", "is empty"))?;
         // Clients that send JSON need not say so; no archive begins with a brace.
-        if first.trim_ascii_start().starts_with(b"{") {
-            return from_source(rest(first, body)).await;
+        if trusted && first.trim_ascii_start().starts_with(b"{") {
+            return from_source(call, rest(first, body)).await;
         }
         unified(first, body, upload.as_mut(), &mut hash).await?;
     }
-    if let (Some(wanted), Some(hash)) = (&wishes.fingerprint, hash) {
+    if let (Some(wanted), Some(hash)) = (&fingerprint, hash) {
         let found = token::hex(&hash.finalize());
         if found != wanted.as_str() {
             return Err(Error::invalid("fingerprint", format!("the image's is {found}")));
         }
     }
-    let new = New { class: Class::Task, description: "Downloading image", project: Some(project), ..New::default() };
+    let mut new =
+        New { class: Class::Task, description: "Downloading image", project: Some(project), ..New::default() };
+    if let Bearer::Secret(secret, announced) = bearer {
+        wishes = Wishes { filename: wishes.filename, ..*announced };
+        // With it the sender may also wait for the end.
+        new.metadata.insert("secret".into(), secret.clone().into());
+        new.secret = Some(secret);
+    }
     let api = call.api.clone();
     let operation = api.operations.start(new, |handle| keep(call, upload, wishes, handle));
     reply::operation(&operation)
@@ -85,20 +84,13 @@ fn rest(first: Bytes, body: BodyDataStream) -> Body {
 }
 
 /// Images from elsewhere than the body.
-async fn from_source(body: Body) -> Reply {
-    let bytes = axum::body::to_bytes(body, MAX_JSON).await.map_err(|_| Error::TooLarge(MAX_JSON))?;
-    let post: Post = parse_json(&bytes)?;
-    let source = post.source.as_ref().and_then(|s| s.get("type")).and_then(Value::as_str);
-    match source {
-        Some(kind @ ("image" | "url" | "instance" | "container" | "virtual-machine" | "snapshot")) => {
-            Err(Error::NotImplemented(format!("images from source.type={kind}; upload the image's files")))
-        }
-        Some(other) => Err(Error::invalid("source.type", format!("{other:?} is unknown"))),
-        None => Err(Error::invalid("source", "is missing: upload the image's files as the body, or name a source")),
-    }
+async fn from_source(call: Call, body: Body) -> Reply {
+    let post: Post = read_json(body).await?;
+    image_source::post(call, post).await
 }
 
-fn wishes(headers: &HeaderMap) -> Result<Wishes, Error> {
+/// What the headers say of the image, and the fingerprint that it is said to have.
+fn wishes(call: &Call, headers: &HeaderMap) -> Result<(Wishes, Option<Fingerprint>), Error> {
     let pairs = |name: &str| -> Result<Vec<(String, String)>, Error> {
         let Some(text) = dialect::header(headers, name) else { return Ok(Vec::new()) };
         let uri = format!("/?{text}").parse().map_err(|_| Error::invalid(name, "is not URL-encoded"))?;
@@ -108,18 +100,19 @@ fn wishes(headers: &HeaderMap) -> Result<Wishes, Error> {
     spec::plain_text("properties", &properties)?;
     let named = pairs("aliases")?.into_iter().filter(|(key, _)| key == "alias" || key == "name");
     let aliases = named.map(|(_, name)| AliasName::new(name).map_err(|e| Error::invalid("aliases", e)));
-    let filename = dialect::header(headers, "filename").unwrap_or_default();
-    Ok(Wishes {
-        // Only shown; but it comes back in a header, and must not bring lines or folders of its own.
-        filename: filename.rsplit('/').next().unwrap_or_default().replace(['"', '\\'], ""),
+    let profiles: Vec<String> =
+        pairs("profiles")?.into_iter().filter(|(key, _)| key == "profile").map(|(_, name)| name).collect();
+    let fingerprint =
+        dialect::header(headers, "fingerprint").filter(|f| !f.is_empty()).map(Fingerprint::new).transpose();
+    let wishes = Wishes {
+        filename: dialect::header(headers, "filename").unwrap_or_default().to_owned(),
         public: dialect::header(headers, "public").is_some_and(basalt_model::config::is_true),
         properties,
         aliases: aliases.collect::<Result<_, _>>()?,
-        fingerprint: dialect::header(headers, "fingerprint")
-            .filter(|f| !f.is_empty())
-            .map(|f| Fingerprint::new(f).map_err(|e| Error::invalid("fingerprint", e)))
-            .transpose()?,
-    })
+        profiles: image::profiles(call, Some(profiles.as_slice()).filter(|names| !names.is_empty()))?,
+        ..Wishes::default()
+    };
+    Ok((wishes, fingerprint.map_err(|e| Error::invalid("fingerprint", e))?))
 }
 
 async fn unified(
@@ -179,38 +172,11 @@ async fn keep(
 ) -> Result<Map<String, Value>, Error> {
     handle.progress("create_image_from_file_progress", "Checking the image");
     let facts = upload.finish().await?;
-    let fingerprint = facts.fingerprint.clone();
-    let mut properties = facts.properties;
-    properties.extend(wishes.properties);
-    let filename = match wishes.filename.is_empty() {
-        true => format!("{fingerprint}.tar"),
-        false => wishes.filename,
-    };
-    let image = Image {
-        fingerprint: fingerprint.clone(),
-        kind: facts.kind,
-        architecture: facts.architecture,
-        format: facts.format,
-        filename,
-        size: facts.size,
-        public: wishes.public,
-        properties,
-        created_at: facts.created_at,
-        uploaded_at: clock::now(),
-        expires_at: facts.expires_at,
-        last_used_at: Timestamp::NEVER,
-        holders: [call.me()].into_iter().collect(),
-    };
-    match call.propose(Command::Image(ImageCommand::Add(Box::new(image)))).await {
-        Err(Error::Conflict(_)) => return Err(Error::Conflict("Image with same fingerprint already exists".into())),
-        other => other?,
-    };
-    for name in wishes.aliases {
-        let alias = Alias { name, target: fingerprint.clone(), description: String::new() };
-        call.propose(Command::Image(ImageCommand::SetAlias { alias, replace: false })).await?;
-    }
+    let (fingerprint, size) = (facts.fingerprint.clone(), facts.size);
+    pull::add(&call.api, facts, &Offer::default(), &wishes).await?;
+    pull::name(&call.api, &fingerprint, &wishes.aliases).await?;
     call.happened("image-created", image::url(&fingerprint), None);
-    let metadata = json!({"fingerprint": fingerprint, "size": facts.size.to_string()});
+    let metadata = json!({"fingerprint": fingerprint, "size": size.to_string()});
     let Value::Object(metadata) = metadata else { return Ok(Map::new()) };
     Ok(metadata)
 }

@@ -1,7 +1,5 @@
 //! Instances: lists, single ones, updates, rename, delete.
 
-use std::collections::BTreeMap;
-
 use basalt_model::command::InstanceCommand;
 use basalt_model::instance::{Instance, Intent, Kind, Phase, Spec, StopMode};
 use basalt_model::{Command, InstanceName, ProjectName};
@@ -9,7 +7,7 @@ use http::header::IF_MATCH;
 use serde_json::Map;
 
 use super::render::{self, Live};
-use super::{run, spec};
+use super::{relocate, restore, run, spec};
 use crate::call::{Call, Json, Segment};
 use crate::clock;
 use crate::dto::instance::{Put, Rename};
@@ -86,15 +84,17 @@ pub(crate) async fn list(call: Call) -> Reply {
             reply::sync(all.filter(|i| filter.takes(i)).collect::<Vec<_>>())
         }
         _ => {
+            let fields = call.fields()?;
             let all = instances.iter().map(|i| render::full(&call.view, i, live.get(&i.id)));
-            reply::sync(all.filter(|i| filter.takes(i)).collect::<Vec<_>>())
+            let chosen = all.filter(|i| filter.takes(i)).map(|i| render::only(i, fields.as_deref()));
+            reply::sync(chosen.collect::<Vec<_>>())
         }
     }
 }
 
 fn names(call: &Call, instances: &[&Instance], filter: &Filter, live: &Live) -> Vec<String> {
     let root = call.path.split('/').nth(2).unwrap_or("instances");
-    let url = |i: &Instance| format!("/1.0/{root}/{}{}", i.name, render::project_suffix(&i.project));
+    let url = |i: &Instance| format!("/1.0/{root}/{}{}", i.name, i.project.suffix());
     let takes = |i: &Instance| filter.takes(&render::instance(&call.view, i, live.contains_key(&i.id)));
     instances.iter().filter(|i| takes(i)).map(|i| url(i)).collect()
 }
@@ -110,16 +110,16 @@ pub(crate) async fn get(call: Call, Segment(name): Segment<String>) -> Reply {
     }
 }
 
-/// Snapshots and backups of an instance: there are none, as nothing makes any yet.
-pub(crate) async fn snapshots(call: Call, Segment(name): Segment<String>) -> Reply {
+/// Backups of an instance: there are none, as nothing makes any yet.
+pub(crate) async fn backups(call: Call, Segment(name): Segment<String>) -> Reply {
     call.instance(&name)?;
     reply::sync([""; 0])
 }
 
 pub(crate) async fn put(call: Call, Segment(name): Segment<String>, Json(body): Json<Put>) -> Reply {
     let instance = call.instance(&name)?;
-    if body.restore.as_ref().is_some_and(|r| !r.is_empty()) {
-        return Err(Error::NotImplemented("snapshots".into()));
+    if let Some(snapshot) = body.restore.as_deref().filter(|name| !name.is_empty()) {
+        return restore::restore(&call, &instance, snapshot, body.stateful.unwrap_or_default()).await;
     }
     let given = body.config.clone().unwrap_or_default();
     let changed = Spec {
@@ -145,17 +145,26 @@ pub(crate) async fn put(call: Call, Segment(name): Segment<String>, Json(body): 
 }
 
 pub(crate) async fn patch(mut call: Call, Segment(name): Segment<String>, Json(body): Json<Put>) -> Reply {
+    // The state of this member may be behind. What is made from it is applied only if it still holds, and nothing is
+    // refused on its word.
+    let mut confirmed = false;
     for _ in 0..MERGE_TRIES {
-        let instance = call.instance(&name)?;
-        let changed = patched(&call, &instance, body.clone())?;
-        match update(&call, &instance, changed, true).await {
-            // Two merges crossed: without `If-Match` neither wants to know, so this one is made anew.
-            Err(Error::Changed(_)) if !call.headers.contains_key(IF_MATCH) => {
-                call.view = call.api.ports.cluster.linearizable().await?;
-            }
-            Err(error) => return Err(error),
+        let merged = call.instance(&name).and_then(|instance| Ok((patched(&call, &instance, body.clone())?, instance)));
+        let outcome = match merged {
+            Ok((changed, instance)) => update(&call, &instance, changed, true).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(()) => return reply::empty(),
+            // It may have happened.
+            Err(Error::Unavailable(why)) => return Err(Error::Unavailable(why)),
+            Err(_) if !confirmed => {}
+            // Two merges crossed: without `If-Match` neither wants to know, so this one is made anew.
+            Err(Error::Changed(_)) if !call.headers.contains_key(IF_MATCH) => {}
+            Err(error) => return Err(error),
         }
+        call.confirm().await?;
+        confirmed = true;
     }
     Err(Error::Unavailable("the instance is changed all the time by others: try again".into()))
 }
@@ -199,8 +208,8 @@ async fn update(call: &Call, instance: &Instance, mut changed: Spec, merges: boo
 /// Rename, or move.
 pub(crate) async fn post(call: Call, Segment(name): Segment<String>, Json(body): Json<Rename>) -> Reply {
     let instance = call.instance(&name)?;
-    if body.migration || call.query("target").is_some() || !body.pool.is_empty() || !body.project.is_empty() {
-        return Err(Error::NotImplemented("moving an instance".into()));
+    if relocate::is_move(&call, &body) {
+        return relocate::relocate(call, instance, body).await;
     }
     let to = InstanceName::new(body.name).map_err(|e| Error::invalid("name", e))?;
     if matches!(instance.phase(), Some(Phase::Running | Phase::Frozen)) {
@@ -244,13 +253,4 @@ fn deleting(call: &Call, instance: Instance, request: u64) -> Operation {
         call.happened("instance-deleted", format!("/1.0/instances/{}", instance.name), Some(&instance.project));
         Ok(Map::new())
     })
-}
-
-/// Counts instances by project, for `/1.0/projects`.
-pub(super) fn count_by_kind(call: &Call, project: &ProjectName) -> BTreeMap<Kind, i64> {
-    let mut counts = BTreeMap::new();
-    for instance in call.view.instances.values().filter(|i| i.project == *project) {
-        *counts.entry(instance.spec.kind).or_insert(0) += 1;
-    }
-    counts
 }

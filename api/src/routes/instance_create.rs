@@ -5,35 +5,40 @@ use std::str::FromStr;
 use basalt_model::command::InstanceCommand;
 use basalt_model::image::Image;
 use basalt_model::instance::{Instance, Intent, Kind, Origin, Placement, Run, Spec, Target};
+use basalt_model::restriction;
 use basalt_model::{
     AliasName, Command, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName, ProjectName,
     Timestamp,
 };
 use serde_json::Map;
 
-use super::{petname, run, spec};
+use super::{copy, image_source, petname, remake, run, spec};
 use crate::call::{Call, Json};
 use crate::clock;
 use crate::dto::instance::{Post, Source};
 use crate::dto::operation::Class;
 use crate::error::Error;
 use crate::operation::New;
+use crate::port::remote::RemoteImage;
+use crate::pull::{self, Wishes};
 use crate::reply::{self, Reply};
 
-pub(crate) async fn post(call: Call, Json(body): Json<Post>) -> Reply {
+pub(crate) async fn post(call: Call, Json(mut body): Json<Post>) -> Reply {
+    if body.source.kind == "copy"
+        && body.source.refresh
+        && let Some(target) = remake::target(&call, &body)?
+    {
+        return remake::refresh(call, target, body).await;
+    }
+    if let Some(wanted) = afar(&call, &mut body.source, &body.kind)? {
+        return from_afar(call, body, wanted);
+    }
     let instance = instance(&call, body)?;
     let (id, name, project) = (instance.id, instance.name.clone(), instance.project.clone());
     // The record is made before the answer, so that a refusal is the answer.
     call.propose(Command::Instance(InstanceCommand::Create(Box::new(instance)))).await?;
     let url = format!("/1.0/instances/{name}");
-    let new = New {
-        class: Class::Task,
-        description: "Creating instance",
-        project: Some(project.clone()),
-        // Without `?project=`: lxc takes everything after the last slash for the name.
-        resources: vec![("instances", url.clone()), ("containers", format!("/1.0/containers/{name}"))],
-        ..New::default()
-    };
+    let new = operation(&name, &project);
     let api = call.api.clone();
     let operation = api.operations.start(new, |handle| async move {
         run::created(&call.api, id, &handle).await?;
@@ -41,6 +46,81 @@ pub(crate) async fn post(call: Call, Json(body): Json<Post>) -> Reply {
         Ok(Map::new())
     });
     reply::operation(&operation)
+}
+
+fn operation(name: &InstanceName, project: &ProjectName) -> New {
+    New {
+        class: Class::Task,
+        description: "Creating instance",
+        project: Some(project.clone()),
+        // Without `?project=`: lxc takes everything after the last slash for the name.
+        resources: vec![
+            ("instances", format!("/1.0/instances/{name}")),
+            ("containers", format!("/1.0/containers/{name}")),
+        ],
+        ..New::default()
+    }
+}
+
+/// The image of another server that a source names; nothing when it is here already, and then the source names that.
+pub(super) fn afar(call: &Call, source: &mut Source, kind: &str) -> Result<Option<RemoteImage>, Error> {
+    let Some(wanted) = image_source::of_instance(call, source, kind)? else { return Ok(None) };
+    let here = pull::kept(&call.view, &wanted).or_else(|| {
+        let named = Fingerprint::new(source.fingerprint.as_str()).ok();
+        named.filter(|fingerprint| call.view.images.contains_key(fingerprint))
+    });
+    match here {
+        None => Ok(Some(wanted)),
+        Some(fingerprint) => {
+            *source = local(&fingerprint);
+            Ok(None)
+        }
+    }
+}
+
+/// An image that comes with an instance.
+pub(super) fn wishes(call: &Call, wanted: &RemoteImage) -> Wishes {
+    let keep = call.view.config.get("images.auto_update_cached").is_none_or(|v| !basalt_model::config::is_false(v));
+    Wishes {
+        cached: true,
+        // What a fingerprint names never changes.
+        auto_update: keep && wanted.name == wanted.source.alias && Fingerprint::new(wanted.name.as_str()).is_err(),
+        source: Some(wanted.source.clone()),
+        ..Wishes::default()
+    }
+}
+
+/// An image of our own, by its fingerprint.
+pub(super) fn local(fingerprint: &Fingerprint) -> Source {
+    Source { kind: "image".into(), fingerprint: fingerprint.to_string(), ..Source::default() }
+}
+
+/// From an image that has to be downloaded first. All but the image is checked before the answer.
+fn from_afar(call: Call, mut body: Post, wanted: RemoteImage) -> Reply {
+    let without = Source { kind: "none".into(), ..Source::default() };
+    let probe = instance(&call, Post { source: without, ..body.clone() })?;
+    let (name, project) = (probe.name, probe.project);
+    if call.view.instance(&project, &name).is_some() {
+        return Err(Error::Conflict(format!("Instance {:?} already exists", name.as_str())));
+    }
+    body.name = name.to_string();
+    let new = New { may_cancel: true, ..operation(&name, &project) };
+    let wishes = wishes(&call, &wanted);
+    let api = call.api.clone();
+    let started = api.operations.start(new, |handle| async move {
+        let mut call = call;
+        let fingerprint = pull::pull(&call.api, &wanted, &wishes, &handle).await?;
+        handle.commit();
+        call.view = call.api.view();
+        body.source = local(&fingerprint);
+        let instance = instance(&call, body)?;
+        let id = instance.id;
+        call.propose(Command::Instance(InstanceCommand::Create(Box::new(instance)))).await?;
+        run::created(&call.api, id, &handle).await?;
+        call.happened("instance-created", format!("/1.0/instances/{name}"), Some(&project));
+        Ok(Map::new())
+    });
+    reply::operation(&started)
 }
 
 fn instance(call: &Call, body: Post) -> Result<Instance, Error> {
@@ -51,8 +131,13 @@ fn instance(call: &Call, body: Post) -> Result<Instance, Error> {
     if body.stateful {
         return Err(Error::invalid("stateful", "is not supported"));
     }
-    let image = source(call, &body.source)?;
-    let spec = wanted_spec(call, &project, &body, image.as_ref())?;
+    let spec = match body.source.kind.as_str() {
+        "copy" => copy::spec(call, &project, &body)?,
+        _ => {
+            let image = source(call, &body.source)?;
+            wanted_spec(call, &project, &body, image.as_ref())?
+        }
+    };
     Ok(Instance {
         // A version 7 UUID begins with the time: instances list in the order of their creation.
         id: InstanceId(uuid::Uuid::now_v7()),
@@ -60,10 +145,11 @@ fn instance(call: &Call, body: Post) -> Result<Instance, Error> {
         created_at: clock::now(),
         last_used_at: Timestamp::NEVER,
         generation: Generation(1),
-        target: target(call)?,
+        target: target(call, &project)?,
         run: Run { intent: if body.start { Intent::Running } else { Intent::Stopped }, ..Run::stopped() },
         placement: Placement::Unplaced { refused: None },
         report: None,
+        errands: Default::default(),
         project,
         spec,
     })
@@ -79,7 +165,22 @@ fn name(call: &Call, project: &ProjectName, given: &str) -> Result<InstanceName,
 }
 
 /// `?target=member` or `?target=@group`.
-fn target(call: &Call) -> Result<Target, Error> {
+pub(super) fn target(call: &Call, project: &ProjectName) -> Result<Target, Error> {
+    let wanted = named_target(call)?;
+    // Whoever runs the cluster may place anything anywhere.
+    let Some(project) = call.view.projects.get(project).filter(|_| !call.who.full()) else { return Ok(wanted) };
+    let open = match &wanted {
+        Target::Any => true,
+        Target::Member(_) => !restriction::blocks(project, "restricted.cluster.target"),
+        Target::Group(group) => restriction::groups(project).is_none_or(|groups| groups.contains(group)),
+    };
+    match open {
+        true => Ok(wanted),
+        false => Err(Error::Forbidden(format!("Project {:?} does not allow this target", project.name.as_str()))),
+    }
+}
+
+fn named_target(call: &Call) -> Result<Target, Error> {
     match call.query("target").map(|t| (t, t.strip_prefix('@'))) {
         None => Ok(Target::Any),
         Some((_, Some(group))) => {
@@ -100,15 +201,15 @@ fn target(call: &Call) -> Result<Target, Error> {
 }
 
 /// The image that the source names; nothing for an empty root.
-fn source(call: &Call, source: &Source) -> Result<Option<Image>, Error> {
+pub(super) fn source(call: &Call, source: &Source) -> Result<Option<Image>, Error> {
     match source.kind.as_str() {
         "none" => Ok(None),
         "image" => image(call, source).map(Some),
-        "copy" | "migration" => {
-            Err(Error::NotImplemented(format!("creating an instance by {}; use source.type=image", source.kind)))
+        "migration" => {
+            Err(Error::NotImplemented("taking an instance from another server; use source.type=image or copy".into()))
         }
-        "" => Err(Error::invalid("source.type", "is missing: image or none")),
-        other => Err(Error::invalid("source.type", format!("{other:?} is not one of image, none"))),
+        "" => Err(Error::invalid("source.type", "is missing: image, copy or none")),
+        other => Err(Error::invalid("source.type", format!("{other:?} is not one of image, copy, none"))),
     }
 }
 
@@ -127,10 +228,6 @@ fn image(call: &Call, source: &Source) -> Result<Image, Error> {
     };
     match found.and_then(|fingerprint| view.images.get(&fingerprint)) {
         Some(image) => Ok(image.clone()),
-        None if !source.server.is_empty() => Err(Error::NotImplemented(format!(
-            "pulling images from {}; import the image first: basalt image import",
-            source.server
-        ))),
         None => {
             let text = if source.fingerprint.is_empty() { &source.alias } else { &source.fingerprint };
             Err(Error::NotFound(format!("Image {text:?}")))
@@ -152,7 +249,10 @@ fn wanted_spec(call: &Call, project: &ProjectName, body: &Post, image: Option<&I
         ("", None) => call.api.ports.membership.host().kernel_architecture,
         (text, _) => spec::architecture(text)?,
     };
-    let default = vec!["default".to_owned()];
+    let default = match image.and_then(|image| image.profiles.as_ref()) {
+        None => vec!["default".to_owned()],
+        Some(profiles) => profiles.iter().map(ToString::to_string).collect(),
+    };
     let mut config = spec::config(body.config.clone())?;
     config.retain(|key, _| !key.starts_with("volatile.") || key.ends_with(".hwaddr"));
     if let Some(image) = image {

@@ -6,10 +6,10 @@ use axum::extract::Request;
 use basalt_model::command::{IdentityCommand, MemberCommand};
 use basalt_model::config::{self, MEMBER};
 use basalt_model::identity::{Grant, Token};
-use basalt_model::member::{Duty, Health, Member};
+use basalt_model::member::{Duty, Health, Member, Role};
 use basalt_model::{Command, GroupName, MemberName, TokenId};
 
-use super::{operation, spec};
+use super::{evacuation, operation, spec};
 use crate::call::{Call, Json, Segment};
 use crate::clock;
 use crate::dto;
@@ -21,6 +21,9 @@ use crate::filter::Filter;
 use crate::reply::{self, Reply};
 use crate::token;
 
+/// Roles that follow from how the group is: nobody can give or take them.
+const COMPUTED: [&str; 3] = ["database", "database-leader", "database-standby"];
+
 fn roles(call: &Call, member: &Member) -> Vec<String> {
     let standing = call.api.ports.cluster.standing();
     let mut roles = Vec::new();
@@ -30,10 +33,33 @@ fn roles(call: &Call, member: &Member) -> Vec<String> {
     if standing.voters.contains(&member.id) {
         roles.push("database".into());
     }
-    if standing.learners.contains(&member.id) {
+    let given = &member.roles;
+    if standing.learners.contains(&member.id) && !given.contains(&Role::DatabaseClient) {
         roles.push("database-standby".into());
     }
+    roles.extend(given.iter().map(|role| role.as_str().to_owned()));
     roles
+}
+
+/// The roles that a client gives: those of ours that it names.
+fn given_roles(asked: &[String]) -> Result<BTreeSet<Role>, Error> {
+    let ours = asked.iter().filter(|name| !COMPUTED.contains(&name.as_str()));
+    let role = |name: &String| {
+        Role::named(name).ok_or_else(|| {
+            let known: Vec<&str> = Role::ALL.into_iter().map(Role::as_str).collect();
+            Error::invalid("roles", format!("{name:?} is no role that can be given: {}", known.join(", ")))
+        })
+    };
+    ours.map(role).collect()
+}
+
+/// The computed role that `asked` adds or leaves out, if there is one.
+fn touched<'a>(shown: &'a [String], asked: &'a [String]) -> Option<&'a str> {
+    let in_one = |name: &&&str| {
+        let has = |all: &[String]| all.iter().any(|role| role == **name);
+        has(shown) != has(asked)
+    };
+    COMPUTED.iter().find(in_one).copied()
 }
 
 fn show(call: &Call, member: &Member) -> wire::Member {
@@ -67,7 +93,7 @@ fn find(call: &Call, name: &str) -> Result<Member, Error> {
 }
 
 fn tag(member: &Member) -> String {
-    etag::of(&(&member.failure_domain, &member.description, &member.config, &member.groups))
+    etag::of(&(&member.failure_domain, &member.description, &member.config, &member.groups, &member.roles))
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
@@ -130,12 +156,7 @@ async fn update(
     etag::check(&call.headers, &tag(member))?;
     spec::plain_text("config", &config)?;
     config::validate(MEMBER, &config).map_err(|wrong| Error::keys("config", &wrong))?;
-    // Which member votes is decided by the cluster; the roles that a client sends back must be those it was shown.
-    let asked = body.roles.unwrap_or_else(|| roles(call, member));
-    let known = ["database", "database-leader", "database-standby"];
-    if let Some(other) = asked.iter().find(|r| !known.contains(&r.as_str())) {
-        return Err(Error::invalid("roles", format!("{other:?} cannot be given: voters are chosen by the cluster")));
-    }
+    let roles = body.roles.as_deref().map_or_else(|| Ok(member.roles.clone()), given_roles)?;
     let groups: BTreeSet<GroupName> = groups
         .into_iter()
         // Every member of a stock cluster is in this group; clients may send it back.
@@ -148,12 +169,29 @@ async fn update(
         None => present.to_owned(),
     };
     let domain = keep(body.failure_domain, &member.failure_domain);
-    let update = MemberCommand::Update {
-        id: member.id,
+    let wanted = Member {
         failure_domain: if domain == "default" { String::new() } else { domain },
         description: keep(body.description, &member.description),
         groups,
+        roles,
         config: config.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
+        ..member.clone()
+    };
+    // Clients send back the roles that they were shown, and those that are computed may have changed since. Only one that
+    // would change nothing else means them.
+    if let (true, Some(asked)) = (wanted == *member, &body.roles)
+        && let Some(role) = touched(&self::roles(call, member), asked)
+    {
+        let why = format!("{role:?} can be neither given nor taken: the cluster chooses who votes and who leads");
+        return Err(Error::invalid("roles", why));
+    }
+    let update = MemberCommand::Update {
+        id: member.id,
+        failure_domain: wanted.failure_domain,
+        description: wanted.description,
+        groups: wanted.groups,
+        config: wanted.config,
+        roles: (wanted.roles != member.roles).then_some(wanted.roles),
     };
     call.propose(Command::Member(update)).await?;
     call.happened("cluster-member-updated", format!("/1.0/cluster/members/{}", member.name), None);
@@ -207,10 +245,6 @@ pub(crate) async fn set_state(
     Segment(name): Segment<String>,
     Json(body): Json<wire::MemberStatePost>,
 ) -> Reply {
-    find(&call, &name)?;
-    match body.action.as_str() {
-        "evacuate" | "restore" => Err(Error::NotImplemented(format!("{} of a member", body.action))),
-        "" => Err(Error::invalid("action", "is missing: evacuate or restore")),
-        other => Err(Error::invalid("action", format!("{other:?} is neither evacuate nor restore"))),
-    }
+    let member = find(&call, &name)?;
+    evacuation::act(call, member, &body).await
 }

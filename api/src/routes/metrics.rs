@@ -3,7 +3,8 @@
 use axum::extract::Request;
 
 use crate::call::Call;
-use crate::metrics::{Daemon, Sample, page};
+use crate::error::Error;
+use crate::metrics::{Daemon, Names, Sample, page};
 use crate::reply::{self, Reply};
 
 /// What Prometheus takes the text for.
@@ -13,6 +14,10 @@ pub(crate) async fn get(call: Call, request: Request) -> Reply {
     if let Ok(answer) = call.to_target(request).await? {
         return Ok(answer);
     }
+    let names = match call.query("format") {
+        None => call.dialect.metrics(),
+        Some(word) => Names::parse(word).ok_or_else(|| Error::invalid("format", "is not lxd, incus or basalt"))?,
+    };
     let me = call.me();
     let wanted = call.query("project").map(|_| call.project()).transpose()?;
     let metrics_only = !call.who.trusted();
@@ -36,8 +41,8 @@ pub(crate) async fn get(call: Call, request: Request) -> Reply {
     let daemon = all.then(|| Daemon {
         uptime_secs: call.api.started.elapsed().as_secs_f64(),
         operations: call.api.operations.list().iter().filter(|(_, op)| !op.is_final()).count(),
-        warnings: super::warning::all(&call).len(),
+        warnings: super::warning::open(&call),
     });
     let registry = all.then_some(&call.api.ports.registry);
-    Ok(reply::raw(CONTENT_TYPE, page(call.dialect.metrics_prefix(), &samples, daemon, registry)))
+    Ok(reply::raw(CONTENT_TYPE, page(names, &samples, daemon, registry)))
 }

@@ -1,15 +1,17 @@
 //! Live state of networks on a member, and leases.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use axum::body::Body;
 use axum::extract::Request;
 use basalt_model::device::Device;
+use basalt_model::instance::Instance;
+use basalt_model::network::{Network, NetworkKind};
 use basalt_model::{Mac, NodeId};
-use http::header::HOST;
 use ipnet::IpNet;
 
+use super::network::{logical, way};
 use super::render;
 use crate::call::{Call, Segment};
 use crate::dto::envelope::Envelope;
@@ -19,8 +21,6 @@ use crate::error::Error;
 use crate::reply::{self, Reply};
 
 const SYS: &str = "/sys/class/net";
-/// How long another member may take to list its leases.
-const PEER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Interfaces of this host but those of guests.
 pub(super) fn host_interfaces() -> Vec<String> {
@@ -41,34 +41,47 @@ fn count(name: &str, file: &str) -> i64 {
 }
 
 pub(crate) async fn get(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    if let Ok(answer) = call.to_target(request).await? {
-        return Ok(answer);
-    }
+    let request = match call.to_target(request).await? {
+        Ok(answer) => return Ok(answer),
+        Err(request) => request,
+    };
     // Only names that exist become part of a path.
-    if !host_interfaces().contains(&name) {
-        call.network(&name)?;
-        return Err(Error::NotFound("Network interface".into()));
+    if call.unmanaged().contains(&name) {
+        return reply::sync(of_interface(&name));
     }
-    let up = fact(&name, "operstate").is_some_and(|s| s == "up" || s == "unknown");
-    reply::sync(State {
-        addresses: addresses(&name),
+    let network = call.network(&name)?;
+    let interface = match network.kind {
+        NetworkKind::Ovn => return way::state(&call, &network, request).await,
+        NetworkKind::Bridge => network.name.as_str(),
+        NetworkKind::Physical => network.key("parent").unwrap_or_default(),
+    };
+    match host_interfaces().iter().any(|name| name == interface) {
+        true => reply::sync(of_interface(interface)),
+        false => Err(Error::NotFound("Network interface".into())),
+    }
+}
+
+fn of_interface(name: &str) -> State {
+    let up = fact(name, "operstate").is_some_and(|s| s == "up" || s == "unknown");
+    State {
+        addresses: addresses(name),
         counters: Counters {
-            bytes_received: count(&name, "rx_bytes"),
-            bytes_sent: count(&name, "tx_bytes"),
-            packets_received: count(&name, "rx_packets"),
-            packets_sent: count(&name, "tx_packets"),
-            errors_received: count(&name, "rx_errors"),
-            errors_sent: count(&name, "tx_errors"),
-            packets_dropped_outbound: count(&name, "tx_dropped"),
-            packets_dropped_inbound: count(&name, "rx_dropped"),
+            bytes_received: count(name, "rx_bytes"),
+            bytes_sent: count(name, "tx_bytes"),
+            packets_received: count(name, "rx_packets"),
+            packets_sent: count(name, "tx_packets"),
+            errors_received: count(name, "rx_errors"),
+            errors_sent: count(name, "tx_errors"),
+            packets_dropped_outbound: count(name, "tx_dropped"),
+            packets_dropped_inbound: count(name, "rx_dropped"),
         },
-        hwaddr: fact(&name, "address").unwrap_or_default(),
-        mtu: fact(&name, "mtu").and_then(|t| t.parse().ok()).unwrap_or(0),
+        hwaddr: fact(name, "address").unwrap_or_default(),
+        mtu: fact(name, "mtu").and_then(|t| t.parse().ok()).unwrap_or(0),
         state: if up { "up" } else { "down" }.into(),
         kind: if name == "lo" { "loopback" } else { "broadcast" }.into(),
-        bridge: bridge(&name),
+        bridge: bridge(name),
         ..State::default()
-    })
+    }
 }
 
 fn addresses(name: &str) -> Vec<Address> {
@@ -103,19 +116,35 @@ fn bridge(name: &str) -> Option<Bridge> {
 /// Leases of all members: the gateway's, those that users fixed, and those that DHCP gave out.
 pub(crate) async fn leases(call: Call, Segment(name): Segment<String>) -> Reply {
     let network = call.network(&name)?;
-    let mut leases = dynamic(&call, &network.name).await;
+    reply::sync(all(&call, &network).await)
+}
+
+/// The leases of a network that the caller may see.
+pub(super) async fn all(call: &Call, network: &Network) -> Vec<Lease> {
+    match network.kind {
+        NetworkKind::Ovn => return logical::leases(call, network),
+        NetworkKind::Physical => return logical::routers(call, network),
+        NetworkKind::Bridge => {}
+    }
+    let mut leases = dynamic(call, &network.name).await;
+    if !call.who.full() {
+        // A lease tells that a guest is there: those of other projects are not for this caller.
+        let own = addresses_of_guests(call);
+        leases.retain(|lease| own.contains(&lease.hwaddr));
+    }
     if !call.who.from_member {
         let me = call.me();
         let others = call.view.members.keys().copied().filter(|id| *id != me && call.view.online(*id));
-        let asked = others.map(|node| of_member(&call, &name, node));
+        let asked = others.map(|node| of_member(call, network.name.as_str(), node));
         leases.extend(futures_util::future::join_all(asked).await.into_iter().flatten());
-        let fixed = fixed(&call, &network.name);
+        let fixed = fixed(call, &network.id());
         leases.retain(|l| !fixed.iter().any(|f| f.address == l.address));
         leases.extend(fixed);
-        leases.extend(gateway(&call, &network.config));
+        leases.extend(gateway(call, &network.config));
+        leases.extend(logical::routers(call, network));
     }
     leases.sort_by(|a, b| (&a.hostname, &a.address).cmp(&(&b.hostname, &b.address)));
-    reply::sync(leases)
+    leases
 }
 
 async fn dynamic(call: &Call, network: &basalt_model::NetworkName) -> Vec<Lease> {
@@ -133,46 +162,53 @@ async fn dynamic(call: &Call, network: &basalt_model::NetworkName) -> Vec<Lease>
 
 async fn of_member(call: &Call, name: &str, node: NodeId) -> Vec<Lease> {
     let asked = async {
-        let request = Request::get(format!("/1.0/networks/{name}/leases"))
-            .header(HOST, "basalt")
-            .body(Body::empty())
-            .map_err(|e| Error::Internal(e.to_string()))?;
-        let response = call.forward(node, request).await?;
-        let bytes = axum::body::to_bytes(response.into_body(), 4 << 20).await;
-        let bytes = bytes.map_err(|e| Error::Internal(e.to_string()))?;
+        let path = format!("/1.0/networks/{name}/leases?project={}", call.project()?);
+        let bytes = call.ask(node, &path).await?;
         let answer: Envelope<Vec<Lease>> =
             serde_json::from_slice(&bytes).map_err(|e| Error::Internal(e.to_string()))?;
         Ok::<_, Error>(answer.metadata.unwrap_or_default())
     };
-    match tokio::time::timeout(PEER_DEADLINE, asked).await {
-        Ok(Ok(leases)) => leases,
-        Ok(Err(error)) => {
-            tracing::warn!(%node, %error, "leases of a member are not listed");
-            Vec::new()
-        }
-        Err(_) => {
-            tracing::warn!(%node, "leases of a member are not listed: no answer in time");
-            Vec::new()
-        }
-    }
+    asked.await.unwrap_or_else(|error| {
+        tracing::warn!(%node, %error, "leases of a member are not listed");
+        Vec::new()
+    })
+}
+
+/// Hardware addresses of the guests that the caller may see.
+fn addresses_of_guests(call: &Call) -> BTreeSet<String> {
+    let visible = call.view.instances.values().filter(|i| call.who.sees(&i.project));
+    let of = |instance: &Instance| {
+        let devices = call.view.parsed_devices(&instance.project, &instance.spec).into_iter();
+        let given = devices.filter_map(|(_, device)| match device {
+            Device::Nic { mac, .. } => mac.map(|mac| mac.to_string()),
+            Device::Root { .. } | Device::Disk { .. } | Device::None => None,
+        });
+        let drawn = instance.spec.config.iter().filter(|(key, _)| key.ends_with(".hwaddr"));
+        given.chain(drawn.map(|(_, mac)| mac.clone())).collect::<Vec<_>>()
+    };
+    visible.flat_map(of).collect()
 }
 
 /// Addresses that users fixed on interfaces.
-fn fixed(call: &Call, network: &basalt_model::NetworkName) -> Vec<Lease> {
+fn fixed(call: &Call, network: &basalt_model::NetworkKey) -> Vec<Lease> {
     let visible = call.view.instances.values().filter(|i| call.who.sees(&i.project));
     let leases = visible.flat_map(|instance| {
         let devices = call.view.parsed_devices(&instance.project, &instance.spec);
         let location = render::location(&call.view, instance);
         devices.into_iter().filter_map(move |(name, device)| match device {
-            Device::Nic { network: Some(used), mac, ipv4: Some(address), .. } if used == *network => Some(Lease {
-                hostname: instance.name.to_string(),
-                hwaddr: mac.map(|m| m.to_string()).unwrap_or_else(|| {
-                    instance.spec.config.get(&format!("volatile.{name}.hwaddr")).cloned().unwrap_or_default()
-                }),
-                address: address.to_string(),
-                kind: "static".into(),
-                location: location.clone(),
-            }),
+            Device::Nic { network: Some(used), mac, ipv4: Some(address), .. }
+                if call.view.meant(&instance.project, &used) == *network =>
+            {
+                Some(Lease {
+                    hostname: instance.name.to_string(),
+                    hwaddr: mac.map(|m| m.to_string()).unwrap_or_else(|| {
+                        instance.spec.config.get(&format!("volatile.{name}.hwaddr")).cloned().unwrap_or_default()
+                    }),
+                    address: address.to_string(),
+                    kind: "static".into(),
+                    location: location.clone(),
+                })
+            }
             Device::Nic { .. } | Device::Root { .. } | Device::Disk { .. } | Device::None => None,
         })
     });

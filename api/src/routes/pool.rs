@@ -6,6 +6,7 @@ use axum::extract::Request;
 use basalt_model::command::PoolCommand;
 use basalt_model::config::{self, POOL};
 use basalt_model::pool::{Pool, PoolKind, PoolStatus};
+use basalt_model::quota;
 use basalt_model::{Command, Generation, NodeId, PoolName};
 use http::header::IF_MATCH;
 
@@ -54,7 +55,7 @@ fn show(call: &Call, pool: &Pool, node: Option<NodeId>) -> wire::Pool {
         config: shown_config(pool, node),
         status: status(call, pool).into(),
         locations,
-        used_by: call.view.pool_users(&pool.name),
+        used_by: call.seen(call.view.pool_users(&pool.name)),
     }
 }
 
@@ -73,11 +74,16 @@ impl Call {
     /// The pool of that name.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or the project's limit hides it.
     pub(crate) fn pool(&self, name: &str) -> Result<Pool, Error> {
         let missing = || Error::NotFound("Storage pool".into());
         let name = PoolName::new(name).map_err(|_| missing())?;
-        self.view.pools.get(&name).cloned().ok_or_else(missing)
+        self.view.pools.get(&name).filter(|p| self.shows_pool(p)).cloned().ok_or_else(missing)
+    }
+
+    fn shows_pool(&self, pool: &Pool) -> bool {
+        let project = self.project().ok().and_then(|name| self.view.projects.get(&name));
+        !project.is_some_and(|project| quota::hides_pool(project, &pool.name))
     }
 
     /// The member whose part is asked for: `target=`, or in a cluster of one that one.
@@ -95,7 +101,10 @@ fn tag(pool: &Pool, node: Option<NodeId>) -> String {
 pub(crate) async fn list(call: Call) -> Reply {
     let filter = Filter::parse(call.query("filter").unwrap_or_default())?;
     let part = call.part()?;
-    let mut pools: Vec<wire::Pool> = call.view.pools.values().map(|p| show(&call, p, part)).collect();
+    let mut pools: Vec<wire::Pool> = {
+        let open = call.view.pools.values().filter(|p| call.shows_pool(p));
+        open.map(|p| show(&call, p, part)).collect()
+    };
     let waiting = call.api.pending.list(What::Pool);
     pools.extend(waiting.iter().map(|(name, waiting)| show_pending(&call, name, waiting)));
     let pools = pools.into_iter().filter(|p| filter.takes(p));

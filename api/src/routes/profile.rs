@@ -38,7 +38,7 @@ fn tag(profile: &Profile) -> String {
 }
 
 fn url(profile: &Profile) -> String {
-    format!("/1.0/profiles/{}{}", profile.name, render::project_suffix(&profile.project))
+    format!("/1.0/profiles/{}{}", profile.name, profile.project.suffix())
 }
 
 pub(crate) async fn list(call: Call) -> Reply {

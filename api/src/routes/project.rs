@@ -1,16 +1,17 @@
 //! Projects.
 
-use std::collections::BTreeMap;
+mod clear;
 
 use basalt_model::command::ProjectCommand;
 use basalt_model::config::{self, PROJECT};
-use basalt_model::instance::Kind;
+use basalt_model::network::NetworkKind;
 use basalt_model::project::Project;
-use basalt_model::{Command, Generation, ProjectName};
+use basalt_model::quota::{self, Resource, Share};
+use basalt_model::{Command, Generation, GroupName, NetworkKey, NetworkName, PoolName, ProjectName, StateView};
 use http::header::IF_MATCH;
 use serde_json::Map;
 
-use super::{instance, render, spec};
+use super::{render, spec};
 use crate::call::{Call, Json, Segment};
 use crate::clock;
 use crate::dto;
@@ -27,20 +28,29 @@ use crate::reply::{self, Reply};
 const FEATURES: &[(&str, &str)] = &[
     ("features.images", "false"),
     ("features.networks", "false"),
+    ("features.networks.zones", "false"),
     ("features.profiles", "true"),
     ("features.storage.volumes", "true"),
 ];
 
 fn show(call: &Call, project: &Project) -> wire::Project {
     let view = &call.view;
-    let suffix = render::project_suffix(&project.name);
+    let suffix = project.name.suffix();
     let instances = view.instances.values().filter(|i| i.project == project.name).map(render::instance_url);
     let profiles = view.profiles.values().filter(|p| p.project == project.name);
     let profiles = profiles.map(|p| format!("/1.0/profiles/{}{suffix}", p.name));
-    let mut used_by: Vec<String> = instances.chain(profiles).collect();
-    if project.name == ProjectName::default_project() {
+    let zones = view.zones.values().filter(|zone| zone.project == project.name);
+    let zones = zones.map(|zone| format!("/1.0/network-zones/{}{suffix}", zone.name));
+    let networks = view.networks.keys().filter(|id| id.project == project.name);
+    let networks = networks.map(|id| format!("/1.0/networks/{}{suffix}", id.name));
+    let acls = view.acls.keys().filter(|id| id.project == project.name);
+    let acls = acls.map(|id| format!("/1.0/network-acls/{}{suffix}", id.name));
+    let sets = view.address_sets.keys().filter(|id| id.project == project.name);
+    let sets = sets.map(|id| format!("/1.0/network-address-sets/{}{suffix}", id.name));
+    let mut used_by: Vec<String> =
+        instances.chain(profiles).chain(zones).chain(networks).chain(acls).chain(sets).collect();
+    if project.name.is_default() {
         used_by.extend(view.images.keys().map(|f| format!("/1.0/images/{f}")));
-        used_by.extend(view.networks.keys().map(|n| format!("/1.0/networks/{n}")));
     }
     wire::Project {
         name: project.name.to_string(),
@@ -71,7 +81,7 @@ fn tag(project: &Project) -> String {
 }
 
 /// What is to be kept of a configuration: the features that always hold need no record.
-fn config(name: &ProjectName, mut given: dto::Map) -> Result<dto::Map, Error> {
+fn config(view: &StateView, name: &ProjectName, mut given: dto::Map) -> Result<dto::Map, Error> {
     spec::plain_text("config", &given)?;
     let default = *name == ProjectName::default_project();
     given.retain(|key, value| {
@@ -79,7 +89,42 @@ fn config(name: &ProjectName, mut given: dto::Map) -> Result<dto::Map, Error> {
         !value.is_empty() && !fixed.is_some_and(|(_, v)| v == value || (default && value == "true"))
     });
     config::validate(PROJECT, &given).map_err(|wrong| Error::keys("config", &wrong))?;
+    known(view, &given)?;
     Ok(given)
+}
+
+/// What a project's keys name must exist: a slip of the pen would open or close something else.
+fn known(view: &StateView, config: &dto::Map) -> Result<(), Error> {
+    let missing = |key: &str, what: &str, name: &str| {
+        Err(Error::invalid(format!("config.{key}"), format!("there is no {what} {name:?}")))
+    };
+    let words = |key: &str| {
+        let value = config.get(key).map(String::as_str).unwrap_or_default();
+        value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>()
+    };
+    for key in config.keys() {
+        if let Some(pool) = key.strip_prefix("limits.disk.pool.")
+            && !PoolName::new(pool).is_ok_and(|name| view.pools.contains_key(&name))
+        {
+            return missing(key, "storage pool", pool);
+        }
+    }
+    for group in words("restricted.cluster.groups") {
+        if !GroupName::new(group).is_ok_and(|name| view.groups.contains_key(&name)) {
+            return missing("restricted.cluster.groups", "cluster group", group);
+        }
+    }
+    for uplink in words("restricted.networks.uplinks") {
+        let found = NetworkName::new(uplink).ok().and_then(|name| view.networks.get(&NetworkKey::in_default(name)));
+        if found.is_none_or(|network| network.kind == NetworkKind::Ovn) {
+            return missing("restricted.networks.uplinks", "uplink", uplink);
+        }
+    }
+    // Bridges of the host may be named as well; they are none of the cluster's objects.
+    match words("restricted.networks.access").into_iter().find(|name| NetworkName::new(*name).is_err()) {
+        Some(network) => missing("restricted.networks.access", "network", network),
+        None => Ok(()),
+    }
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
@@ -100,7 +145,7 @@ pub(crate) async fn get(call: Call, Segment(name): Segment<String>) -> Reply {
 pub(crate) async fn create(call: Call, Json(body): Json<wire::Project>) -> Reply {
     let name = ProjectName::new(body.name).map_err(|e| Error::invalid("name", e))?;
     let project = Project {
-        config: config(&name, body.config)?,
+        config: config(&call.view, &name, body.config)?,
         description: body.description,
         created_at: clock::now(),
         generation: Generation(1),
@@ -131,7 +176,7 @@ async fn update(call: &Call, present: &Project, description: String, given: dto:
         name: present.name.clone(),
         expect: call.headers.contains_key(IF_MATCH).then_some(present.generation),
         description,
-        config: config(&present.name, given)?,
+        config: config(&call.view, &present.name, given)?,
     };
     call.propose(Command::Project(update)).await?;
     call.happened("project-updated", format!("/1.0/projects/{}", present.name), Some(&present.name));
@@ -144,30 +189,29 @@ pub(crate) async fn rename(call: Call, Segment(name): Segment<String>, Json(body
     let rename = ProjectCommand::Rename { name: project.name, to: to.clone() };
     call.propose(Command::Project(rename)).await?;
     call.happened("project-renamed", format!("/1.0/projects/{to}"), Some(&to));
-    let new = New { class: Class::Task, description: "Renaming project", project: Some(to), ..New::default() };
+    // It is of no project: whoever asked listens in another one than either name, and would never hear of the end.
+    let new = New { class: Class::Task, description: "Renaming project", ..New::default() };
     reply::operation(&call.api.operations.start(new, |_| async { Ok(Map::new()) }))
 }
 
 pub(crate) async fn delete(call: Call, Segment(name): Segment<String>) -> Reply {
     let project = find(&call, &name)?;
+    if call.flag("force") && project.name != ProjectName::default_project() {
+        clear::all(&call, &project.name).await?;
+    }
     call.propose(Command::Project(ProjectCommand::Remove(project.name.clone()))).await?;
     call.happened("project-deleted", format!("/1.0/projects/{}", project.name), None);
     reply::empty()
 }
 
-/// How much of each resource is in use; Basalt has no limits for projects, hence -1.
+/// How much of each resource is promised, and may be; -1 where there is no limit.
 pub(crate) async fn state(call: Call, Segment(name): Segment<String>) -> Reply {
     let project = find(&call, &name)?;
-    let counts = instance::count_by_kind(&call, &project.name);
-    let of = |kind| counts.get(&kind).copied().unwrap_or(0);
-    let (containers, machines) = (of(Kind::Container), of(Kind::VirtualMachine));
-    let usage = [
-        ("containers", containers),
-        ("virtual-machines", machines),
-        ("instances", containers + machines),
-        ("networks", i64::try_from(call.view.networks.len()).unwrap_or(i64::MAX)),
-    ];
-    let resources: BTreeMap<String, wire::Resource> =
-        usage.into_iter().map(|(name, usage)| (name.to_owned(), wire::Resource { limit: -1, usage })).collect();
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let shown = |(resource, share): (Resource, Share)| {
+        let limit = share.limit.map_or(-1, number);
+        (resource.word(), wire::Resource { limit, usage: number(share.used) })
+    };
+    let resources = quota::shares(&call.view, &project).into_iter().map(shown).collect();
     reply::sync(wire::State { resources })
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use basalt_model::instance::{Instance, Phase};
 use basalt_model::member::Health;
-use basalt_model::{InstanceId, ProjectName, StateView};
+use basalt_model::snapshot::Snapshot;
+use basalt_model::{InstanceId, StateView, Timestamp};
 
 use crate::clock;
 use crate::dto::Map;
@@ -17,17 +18,9 @@ use crate::port::{LiveInterface, LiveState};
 /// Live states of guests.
 pub(crate) type Live = BTreeMap<InstanceId, LiveState>;
 
-/// `?project=` where it is not the default one.
-pub(crate) fn project_suffix(project: &ProjectName) -> String {
-    match *project == ProjectName::default_project() {
-        true => String::new(),
-        false => format!("?project={project}"),
-    }
-}
-
 /// An instance's URL in lists.
 pub(crate) fn instance_url(instance: &Instance) -> String {
-    format!("/1.0/instances/{}{}", instance.name, project_suffix(&instance.project))
+    format!("/1.0/instances/{}{}", instance.name, instance.project.suffix())
 }
 
 /// What the guest does, as clients know it. They take only Stopped and Error for inactive, and some know no other word
@@ -93,8 +86,47 @@ pub(crate) fn full(view: &StateView, instance: &Instance, live: Option<&LiveStat
         instance: self::instance(view, instance, live.is_some()),
         backups: Vec::new(),
         state: state(status(view, instance, live.is_some()), live),
-        snapshots: Vec::new(),
+        snapshots: snapshots(view, instance),
     }
+}
+
+/// The snapshots of an instance that are there, oldest first.
+pub(crate) fn snapshots(view: &StateView, instance: &Instance) -> Vec<wire::Snapshot> {
+    let mut ready: Vec<&Snapshot> = view.snapshots_of(instance.id).filter(|s| s.is_ready()).collect();
+    ready.sort_by_key(|s| (s.created_at, s.id));
+    ready.into_iter().map(|s| snapshot(view, instance, s)).collect()
+}
+
+/// A snapshot.
+pub(crate) fn snapshot(view: &StateView, instance: &Instance, snapshot: &Snapshot) -> wire::Snapshot {
+    let spec = &snapshot.spec;
+    wire::Snapshot {
+        name: snapshot.name.to_string(),
+        created_at: clock::text(snapshot.created_at),
+        expires_at: clock::text(snapshot.expires_at),
+        last_used_at: clock::text(Timestamp::NEVER),
+        stateful: false,
+        size: number(snapshot.size),
+        architecture: spec.architecture.clone(),
+        config: spec.config.clone(),
+        devices: spec.devices.clone(),
+        ephemeral: spec.ephemeral,
+        expanded_config: view.expanded_config(&instance.project, spec),
+        expanded_devices: view.expanded_devices(&instance.project, spec),
+        profiles: spec.profiles.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Without the costly parts of its state that were not asked for; `None` asks for all.
+pub(crate) fn only(mut full: wire::Full, fields: Option<&[&str]>) -> wire::Full {
+    let Some(fields) = fields else { return full };
+    if !fields.contains(&"state.disk") {
+        full.state.disk.clear();
+    }
+    if !fields.contains(&"state.network") {
+        full.state.network.clear();
+    }
+    full
 }
 
 fn number(value: u64) -> i64 {

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use basalt_model::command::InstanceCommand;
+use basalt_model::command::{InstanceCommand, SnapshotCommand};
 use basalt_model::instance::{Instance, Intent, Phase, Placement, StopMode};
 use basalt_model::member::Health;
-use basalt_model::{Command, InstanceId, StateView};
+use basalt_model::snapshot::Stage;
+use basalt_model::{Command, Epoch, InstanceId, NodeId, SnapshotId, StateView, Timestamp};
 
+use super::{evacuation, relocate};
 use crate::api::Api;
 use crate::call::propose;
 use crate::clock;
@@ -175,6 +177,120 @@ pub(super) async fn gone(api: &Api, id: InstanceId, request: u64) -> Result<(), 
         }
         let report = instance.current_report().filter(|r| r.request >= request && r.phase == Phase::Failed)?;
         report.reason.clone().map(|why| Err(Error::Refused(why)))
+    })
+    .await
+}
+
+/// Waits until a move has come to its end, either way.
+pub(super) async fn moved(api: &Api, id: InstanceId, landing: Epoch, handle: &Handle) -> Result<(), Error> {
+    until(api, |view| {
+        let Some(instance) = view.instances.get(&id) else {
+            return Some(Err(Error::Refused("the instance was deleted meanwhile".into())));
+        };
+        if let Some(text) = relocate::progress(view, instance) {
+            handle.progress("fs_progress", text);
+            // A home that is out of reach for a while comes back, or the move is given up by its other end.
+            return None;
+        }
+        let (_, epoch) = instance.placement.home()?;
+        Some(match (epoch >= landing, &instance.errands.move_failed) {
+            (true, _) => Ok(()),
+            (false, Some(why)) => Err(Error::Refused(format!("Failed moving instance: {why}"))),
+            (false, None) => Err(Error::Refused("Failed moving instance: it was given up".into())),
+        })
+    })
+    .await
+}
+
+/// Waits until a root file system that is made anew under `epoch` is there, or is known not to be.
+pub(super) async fn remade(api: &Api, id: InstanceId, epoch: Epoch, handle: &Handle) -> Result<(), Error> {
+    until(api, |view| {
+        let Some(instance) = view.instances.get(&id) else {
+            return Some(Err(Error::Refused("the instance was deleted meanwhile".into())));
+        };
+        // Something was asked for after it, which only one that is made or has failed allows.
+        if instance.placement.home().is_none_or(|(_, now)| now != epoch) {
+            return Some(Ok(()));
+        }
+        if let Some(lost) = lost_home(view, instance) {
+            return Some(Err(lost));
+        }
+        let Some(report) = instance.current_report() else {
+            handle.progress("fs_progress", "Making the root file system anew");
+            return None;
+        };
+        match (report.made, report.phase) {
+            (true, _) => Some(Ok(())),
+            (false, Phase::Failed) => {
+                let why = report.reason.as_deref().unwrap_or("its home does not say why");
+                Some(Err(Error::Refused(format!("Failed making the root file system anew: {why}"))))
+            }
+            (false, Phase::Stopped | Phase::Running | Phase::Frozen) => None,
+        }
+    })
+    .await
+}
+
+/// Waits until nothing is left to do for the order that a member was given at `order`.
+pub(super) async fn carried_out(api: &Api, node: NodeId, order: Timestamp, handle: &Handle) -> Result<(), Error> {
+    until(api, |view| {
+        let Some(member) = view.members.get(&node) else {
+            return Some(Err(Error::Refused("the member was removed meanwhile".into())));
+        };
+        match member.order {
+            Some(other) if other.at != order => {
+                return Some(Err(Error::Refused("another evacuation or restore has taken its place".into())));
+            }
+            Some(_) => {}
+            None => return Some(evacuation::failures(view, order).map_or(Ok(()), |why| Err(Error::Refused(why)))),
+        }
+        if let Health::Offline { .. } = member.health {
+            let why = format!("member {} is offline: it goes on once the member is back", member.name);
+            return Some(Err(Error::Unavailable(why)));
+        }
+        if let Some(text) = evacuation::progress(view, order) {
+            handle.progress(evacuation::PROGRESS, text);
+        }
+        None
+    })
+    .await
+}
+
+/// Waits until the home has taken a snapshot; a record of one that could not be taken is removed.
+pub(super) async fn snapshot_taken(api: &Api, instance: InstanceId, id: SnapshotId) -> Result<(), Error> {
+    let outcome = until(api, |view| {
+        let gone = || Some(Err(Error::Refused("the snapshot was deleted meanwhile".into())));
+        let (Some(home), Some(snapshot)) = (view.instances.get(&instance), view.snapshots.get(&(instance, id))) else {
+            return gone();
+        };
+        match &snapshot.stage {
+            Stage::Ready => Some(Ok(())),
+            Stage::Doomed => gone(),
+            Stage::Failed { reason } => Some(Err(Error::Refused(format!("Failed creating snapshot: {reason}")))),
+            Stage::Wanted | Stage::Coming => lost_home(view, home).map(Err),
+        }
+    })
+    .await;
+    let failed =
+        |view: &StateView| view.snapshots.get(&(instance, id)).is_some_and(|s| matches!(s.stage, Stage::Failed { .. }));
+    if outcome.is_err() && failed(&api.view()) {
+        // It is in nobody's way: a name that failed is free, and the leader tidies up after a while.
+        let delete = Command::Snapshot(SnapshotCommand::Delete { instance, id });
+        if let Err(error) = propose(api, delete).await {
+            tracing::warn!(snapshot = %id, %error, "the record of a failed snapshot stays for now");
+        }
+    }
+    outcome
+}
+
+/// Waits until the home has removed a snapshot.
+pub(super) async fn snapshot_gone(api: &Api, instance: InstanceId, id: SnapshotId) -> Result<(), Error> {
+    until(api, |view| {
+        let home = view.instances.get(&instance).filter(|_| view.snapshots.contains_key(&(instance, id)));
+        match home {
+            None => Some(Ok(())),
+            Some(home) => lost_home(view, home).map(Err),
+        }
     })
     .await
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::{FromRequest, Request};
 use basalt_model::Command;
-use basalt_model::command::ClusterCommand;
-use basalt_model::config::{self, CLUSTER};
+use basalt_model::command::{ClusterCommand, MemberCommand};
+use basalt_model::config::{self, CLUSTER, MEMBER};
 use serde_json::Value;
 
 use crate::call::{Call, Json};
@@ -20,6 +20,8 @@ use crate::token;
 
 /// Keys that are shown but belong to the node's own configuration file.
 const LOCAL_KEY: &str = "core.https_address";
+/// Keys that are set here, and each member's own.
+const MEMBER_KEY: &str = "core.dns_address";
 
 pub(crate) async fn versions() -> Reply {
     reply::sync(["/1.0"])
@@ -68,6 +70,8 @@ fn shown_config(call: &Call) -> Map {
     if !address.is_empty() {
         config.insert(LOCAL_KEY.into(), address);
     }
+    let own = call.view.members.get(&call.me()).and_then(|me| me.config.get(MEMBER_KEY));
+    config.extend(own.map(|value| (MEMBER_KEY.to_owned(), value.clone())));
     config
 }
 
@@ -151,6 +155,7 @@ async fn update(call: Call, request: Request, replace: bool) -> Reply {
     {
         return Err(Error::invalid(LOCAL_KEY, "is set in each node's own configuration file, not here"));
     }
+    let own = own_key(&mut wanted, &shown, replace)?;
     config::validate(CLUSTER, &wanted).map_err(|wrong| Error::keys("config", &wrong))?;
     let mut set: BTreeMap<String, Option<String>> =
         wanted.into_iter().map(|(key, value)| (key, Some(value).filter(|v| !v.is_empty()))).collect();
@@ -161,8 +166,43 @@ async fn update(call: Call, request: Request, replace: bool) -> Reply {
     }
     let expect = Some(call.view.config_generation);
     call.propose(Command::Cluster(ClusterCommand::SetConfig { set, expect })).await?;
+    if let Some(value) = own {
+        set_own_key(&call, value).await?;
+    }
     call.happened("config-updated", "/1.0".into(), None);
     reply::empty()
+}
+
+/// Takes out what the member itself is to have, if that changes; an empty value unsets it.
+fn own_key(wanted: &mut Map, shown: &Map, replace: bool) -> Result<Option<String>, Error> {
+    let value = match wanted.remove(MEMBER_KEY) {
+        Some(value) => value,
+        None if replace => String::new(),
+        None => return Ok(None),
+    };
+    if !value.is_empty() {
+        let only = Map::from([(MEMBER_KEY.to_owned(), value.clone())]);
+        config::validate(MEMBER, &only).map_err(|wrong| Error::keys("config", &wrong))?;
+    }
+    Ok(Some(value).filter(|value| shown.get(MEMBER_KEY).map_or("", String::as_str) != value))
+}
+
+async fn set_own_key(call: &Call, value: String) -> Result<(), Error> {
+    let missing = || Error::NotFound("Cluster member".into());
+    let mut me = call.view.members.get(&call.me()).cloned().ok_or_else(missing)?;
+    match value.is_empty() {
+        true => me.config.remove(MEMBER_KEY),
+        false => me.config.insert(MEMBER_KEY.into(), value),
+    };
+    let update = MemberCommand::Update {
+        id: me.id,
+        failure_domain: me.failure_domain,
+        description: me.description,
+        groups: me.groups,
+        config: me.config,
+        roles: None,
+    };
+    call.propose(Command::Member(update)).await.map(drop)
 }
 
 /// LXD's clients may send numbers and booleans here.

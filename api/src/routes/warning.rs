@@ -1,129 +1,86 @@
-//! Warnings: what is wrong with the cluster now, read from its state. One goes away when its cause does.
+//! Warnings, as the cluster keeps them: see `basalt_model::warning`.
 
-use basalt_model::Timestamp;
-use basalt_model::instance::{Phase, Placement};
-use basalt_model::member::Health;
-use basalt_model::pool::PoolStatus;
-use sha2::{Digest, Sha256};
+use basalt_model::command::WarningCommand;
+use basalt_model::warning::{Status, Warning};
+use basalt_model::{Command, ProjectName, WarningId};
 use uuid::Uuid;
 
-use super::render;
-use crate::call::{Call, Segment};
+use crate::call::{Call, Json, Segment};
 use crate::clock;
-use crate::dto::warning::Warning;
+use crate::dto::warning as wire;
 use crate::error::Error;
+use crate::etag;
 use crate::filter::Filter;
 use crate::reply::{self, Reply};
 
-/// The same id for the same cause, wherever it is asked for.
-fn id(kind: &str, entity: &str, location: &str) -> Uuid {
-    let hash = Sha256::digest(format!("{kind}\n{entity}\n{location}"));
-    let mut bytes = [0u8; 16];
-    bytes.copy_from_slice(&hash[..16]);
-    Uuid::new_v8(bytes)
-}
-
-struct Cause {
-    kind: &'static str,
-    severity: &'static str,
-    entity: String,
-    location: String,
-    project: String,
-    message: String,
-    since: Timestamp,
-}
-
-fn warning(cause: Cause) -> Warning {
-    let since = clock::text(cause.since);
-    Warning {
-        uuid: id(cause.kind, &cause.entity, &cause.location).to_string(),
-        location: cause.location,
-        project: cause.project,
-        kind: cause.kind.into(),
-        count: 1,
-        first_seen_at: since.clone(),
-        last_seen_at: since,
-        last_message: cause.message,
-        severity: cause.severity.into(),
-        status: "new".into(),
-        entity_url: cause.entity,
+fn show(call: &Call, warning: &Warning) -> wire::Warning {
+    let cause = &warning.cause;
+    let member = cause.node.and_then(|node| call.view.members.get(&node));
+    let suffix = cause.project.as_ref().map(ProjectName::suffix).unwrap_or_default();
+    wire::Warning {
+        uuid: warning.id.to_string(),
+        location: member.map(|m| m.name.to_string()).unwrap_or_default(),
+        project: cause.project.as_ref().map(ToString::to_string).unwrap_or_default(),
+        kind: cause.kind.as_str().into(),
+        count: i64::try_from(warning.count).unwrap_or(i64::MAX),
+        first_seen_at: clock::text(warning.first_seen),
+        last_seen_at: clock::text(warning.last_seen),
+        last_message: warning.message.clone(),
+        severity: cause.kind.severity().into(),
+        status: warning.status.as_str().into(),
+        entity_url: format!("{}{suffix}", cause.entity),
     }
 }
 
-/// All of them.
-pub(super) fn all(call: &Call) -> Vec<Warning> {
-    let mut causes = members(call);
-    causes.extend(pools(call));
-    causes.extend(instances(call));
-    causes.into_iter().map(warning).collect()
+/// How many are not resolved.
+pub(super) fn open(call: &Call) -> usize {
+    call.view.warnings.values().filter(|w| w.status != Status::Resolved).count()
 }
 
-fn members(call: &Call) -> Vec<Cause> {
-    let offline = call.view.members.values().filter_map(|m| match m.health {
-        Health::Online => None,
-        Health::Offline { since } => Some(Cause {
-            kind: "Offline cluster member",
-            severity: "high",
-            entity: format!("/1.0/cluster/members/{}", m.name),
-            location: m.name.to_string(),
-            project: String::new(),
-            message: format!("Member {} does not answer", m.name),
-            since,
-        }),
-    });
-    offline.collect()
+fn find(call: &Call, id: &str) -> Result<Warning, Error> {
+    let missing = || Error::NotFound("Warning".into());
+    let id = WarningId(Uuid::parse_str(id).map_err(|_| missing())?);
+    call.view.warnings.get(&id).cloned().ok_or_else(missing)
 }
 
-fn pools(call: &Call) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    for pool in call.view.pools.values() {
-        for (node, status) in &pool.status {
-            let PoolStatus::Failed { reason } = status else { continue };
-            let member = call.view.members.get(node);
-            causes.push(Cause {
-                kind: "Storage pool unavailable",
-                severity: "high",
-                entity: format!("/1.0/storage-pools/{}", pool.name),
-                location: member.map(|m| m.name.to_string()).unwrap_or_default(),
-                project: String::new(),
-                message: reason.clone(),
-                since: Timestamp::NEVER,
-            });
-        }
-    }
-    causes
+fn tag(warning: &Warning) -> String {
+    etag::of(&warning.status)
 }
 
-fn instances(call: &Call) -> Vec<Cause> {
-    let broken = call.view.instances.values().filter(|i| call.who.sees(&i.project)).filter_map(|i| {
-        let message = match (&i.placement, i.current_report()) {
-            (Placement::Unplaced { refused: Some(why) }, _) => why.clone(),
-            (Placement::On { .. }, Some(report)) if report.phase == Phase::Failed => report.reason.clone()?,
-            (Placement::Unplaced { refused: None } | Placement::On { .. }, _) => return None,
-        };
-        Some(Cause {
-            kind: "Instance failure",
-            severity: "moderate",
-            entity: render::instance_url(i),
-            location: render::location(&call.view, i),
-            project: i.project.to_string(),
-            message,
-            since: i.current_report().map_or(Timestamp::NEVER, |r| r.at),
-        })
-    });
-    broken.collect()
-}
-
+/// Of all projects and of none; with `project=` only of that one.
 pub(crate) async fn list(call: Call) -> Reply {
     let filter = Filter::parse(call.query("filter").unwrap_or_default())?;
-    let warnings = all(&call).into_iter().filter(|w| filter.takes(w));
+    let wanted: Option<ProjectName> = call.query("project").map(|_| call.project()).transpose()?;
+    let of = |w: &&Warning| wanted.is_none() || w.cause.project == wanted;
+    let shown = call.view.warnings.values().filter(of).map(|w| show(&call, w)).filter(|w| filter.takes(w));
     match call.recursion() {
-        0 => reply::sync(warnings.map(|w| format!("/1.0/warnings/{}", w.uuid)).collect::<Vec<_>>()),
-        _ => reply::sync(warnings.collect::<Vec<_>>()),
+        0 => reply::sync(shown.map(|w| format!("/1.0/warnings/{}", w.uuid)).collect::<Vec<_>>()),
+        _ => reply::sync(shown.collect::<Vec<_>>()),
     }
 }
 
 pub(crate) async fn get(call: Call, Segment(id): Segment<String>) -> Reply {
-    let found = all(&call).into_iter().find(|w| w.uuid == id);
-    reply::sync(found.ok_or_else(|| Error::NotFound("Warning".into()))?)
+    let warning = find(&call, &id)?;
+    reply::sync_etag(show(&call, &warning), &tag(&warning))
+}
+
+/// Marks it as seen, or as new again. `PUT` and `PATCH` are the same: there is only the status to change.
+pub(crate) async fn put(call: Call, Segment(id): Segment<String>, Json(body): Json<wire::Put>) -> Reply {
+    let warning = find(&call, &id)?;
+    etag::check(&call.headers, &tag(&warning))?;
+    let (status, action) = match body.status.as_str() {
+        "acknowledged" => (Status::Acknowledged, "warning-acknowledged"),
+        "new" => (Status::New, "warning-reset"),
+        other => return Err(Error::invalid("status", format!("{other:?} is neither acknowledged nor new"))),
+    };
+    call.propose(Command::Warning(WarningCommand::SetStatus { id: warning.id, status })).await?;
+    call.happened(action, format!("/1.0/warnings/{id}"), warning.cause.project.as_ref());
+    reply::empty()
+}
+
+pub(crate) async fn delete(call: Call, Segment(id): Segment<String>) -> Reply {
+    let warning = find(&call, &id)?;
+    call.propose(Command::Warning(WarningCommand::Remove(warning.id))).await?;
+    call.happened("warning-deleted", format!("/1.0/warnings/{id}"), warning.cause.project.as_ref());
+    reply::empty()
 }

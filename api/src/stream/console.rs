@@ -78,7 +78,8 @@ async fn attached(api: &Arc<Api>, session: Session) -> Result<(), Error> {
     let terminal = Arc::new(Fd::new(terminal).map_err(|e| Error::Internal(e.to_string()))?);
     let (sink, stream) = socket::split(socket);
     let gone = CancellationToken::new();
-    let control = exec::control(session.control, gone.clone(), false);
+    // Stock clients detach by closing it; the other socket they leave to us.
+    let control = exec::control(session.control, gone.clone());
     let output = socket::pump_out(terminal.clone(), sink, CancellationToken::new());
     let input = socket::pump_in(stream, terminal);
     tokio::pin!(output, input);

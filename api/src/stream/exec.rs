@@ -99,7 +99,7 @@ pub(crate) async fn run(api: Arc<Api>, id: InstanceId, request: ExecRequest, soc
         }
     };
     let gone = CancellationToken::new();
-    let orders = control(sockets.control, gone.clone(), true);
+    let orders = control(sockets.control, gone.clone());
     let exited = CancellationToken::new();
     let mut streams = Streams { api, gone: gone.clone(), exited: exited.clone(), outputs: Vec::new() };
     streams.start(io, data)?;
@@ -259,12 +259,8 @@ async fn forward_terminal(from: &mut socket::Stream, to: &Fd) -> Ended {
     Ended::Lost
 }
 
-/// Reads a control socket, whenever it attaches. When it goes away, `gone` is set if `vital`.
-pub(crate) fn control(
-    socket: oneshot::Receiver<WebSocket>,
-    gone: CancellationToken,
-    vital: bool,
-) -> mpsc::Receiver<Order> {
+/// Reads a control socket, whenever it attaches. When it goes away, `gone` is set.
+pub(crate) fn control(socket: oneshot::Receiver<WebSocket>, gone: CancellationToken) -> mpsc::Receiver<Order> {
     let (orders, receiver) = mpsc::channel(16);
     let reading = async move {
         let Ok(socket) = socket.await else { return };
@@ -291,7 +287,7 @@ pub(crate) fn control(
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                     Some(Ok(Message::Close(_)) | Err(_)) | None => {
-                        if vital && !orders.is_closed() {
+                        if !orders.is_closed() {
                             gone.cancel();
                         }
                         break;
@@ -306,7 +302,8 @@ pub(crate) fn control(
 }
 
 fn read_order(text: &str) -> Option<Order> {
-    let control: Control = serde_json::from_str(text).ok()?;
+    // Not plain JSON: Go's clients send `null` for the arguments of a signal.
+    let control: Control = crate::call::parse_json(text.as_bytes()).ok()?;
     match control.command.as_str() {
         "window-resize" => {
             let size = |name: &str| control.args.get(name)?.parse().ok();
@@ -331,6 +328,8 @@ mod tests {
         let resize = r#"{"command":"window-resize","args":{"width":"120","height":"40"}}"#;
         assert!(matches!(read_order(resize), Some(Order::Resize(120, 40))));
         assert!(matches!(read_order(r#"{"command":"signal","signal":15}"#), Some(Order::Signal(15))));
+        let stock = r#"{"command":"signal","args":null,"signal":15}"#;
+        assert!(matches!(read_order(stock), Some(Order::Signal(15))));
         assert!(read_order(r#"{"command":"dance"}"#).is_none());
         assert!(read_order("x").is_none());
     }

@@ -165,11 +165,12 @@ fn number(headers: &HeaderMap, name: &str) -> Result<Option<u32>, Error> {
     text.parse().map(Some).map_err(|_| Error::invalid(format!("X-Incus-{name}"), format!("{text:?} is not an id")))
 }
 
-/// Octal, with or without a leading `0` or `0o`.
+/// Octal, with or without a leading `0` or `0o`. What kind of file it is (pylxd sends all that `stat` gave) is not looked
+/// at: that is in another header.
 fn mode(headers: &HeaderMap) -> Result<Option<u32>, Error> {
     let Some(text) = header(headers, "mode").filter(|text| !text.is_empty()) else { return Ok(None) };
     match u32::from_str_radix(text.trim_start_matches("0o"), 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
+        Ok(mode) if mode <= 0o177_777 => Ok(Some(mode & 0o7777)),
         Ok(_) | Err(_) => Err(Error::invalid("X-Incus-mode", format!("{text:?} is not an octal mode"))),
     }
 }

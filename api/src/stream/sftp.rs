@@ -253,8 +253,13 @@ impl Session {
 
     async fn open(&mut self, id: u32, path: &Path, how: OpenOptions, answers: &mut Answers) -> Answered {
         self.has_room()?;
-        let file = self.files.open(self.id, path, how).await?;
-        answers.handle(id, self.keep(Handle::File(file)));
+        let reads_only = how == OpenOptions { read: true, ..OpenOptions::default() };
+        let opened = match self.files.open(self.id, path, how).await {
+            // As open(2) has it: Incus's client opens whatever it is to fetch, and then looks what it is.
+            Err(FileError::IsDir) if reads_only => Handle::Dir(self.files.open_dir(self.id, path).await?),
+            opened => Handle::File(opened?),
+        };
+        answers.handle(id, self.keep(opened));
         Ok(())
     }
 

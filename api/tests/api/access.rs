@@ -62,14 +62,14 @@ impl ServerCertVerifier for AnyServer {
 }
 
 /// A client with a certificate of its own making, or none.
-struct Remote {
+pub(crate) struct Remote {
     address: SocketAddr,
     config: Arc<ClientConfig>,
     der: Vec<u8>,
 }
 
 impl Remote {
-    fn new(address: SocketAddr, certified: bool) -> Self {
+    pub(crate) fn new(address: SocketAddr, certified: bool) -> Self {
         let key = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
         let der = key.cert.der().to_vec();
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -85,7 +85,12 @@ impl Remote {
         Remote { address, config: Arc::new(config), der }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Value) -> Answer {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> Answer {
+        let request = Request::builder().method(method).uri(path);
+        self.request(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    pub(crate) async fn request(&self, mut request: Request<Body>) -> Answer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("basalt").unwrap();
         let stream = tokio_rustls::TlsConnector::from(self.config.clone()).connect(name, stream).await.unwrap();
@@ -93,23 +98,23 @@ impl Remote {
         tokio::spawn(connection);
         // A forwarded identity from outside must count for nothing.
         let forged = token::encode(&json!({"access": "full", "protocol": "unix", "username": "root", "address": ""}));
-        let request = Request::builder().method(method).uri(path).header("host", "x");
-        let request = request.header("x-basalt-forwarded", forged).body(Body::from(body.to_string())).unwrap();
+        request.headers_mut().insert("host", "x".parse().unwrap());
+        request.headers_mut().insert("x-basalt-forwarded", forged.parse().unwrap());
         let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
         Answer { code: parts.status, headers: parts.headers, bytes: body.collect().await.unwrap().to_bytes() }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, json!(null)).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, body).await
     }
 }
 
 /// Serves a member's API over TLS.
-async fn listen(world: &World, node: usize) -> SocketAddr {
+pub(crate) async fn listen(world: &World, node: usize) -> SocketAddr {
     let secrets = &world.state().secrets;
     let config = tls::public(&secrets.api_certificate, &secrets.api_key).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -120,7 +125,7 @@ async fn listen(world: &World, node: usize) -> SocketAddr {
     address
 }
 
-async fn add_token(world: &World, body: Value) -> String {
+pub(crate) async fn add_token(world: &World, body: Value) -> String {
     let answer = world.client().post("/1.0/certificates", body).await;
     assert_eq!(answer.code, 202, "{}", answer.json());
     let metadata = answer.json()["metadata"]["metadata"].clone();
@@ -222,6 +227,10 @@ async fn restricted_certificates_see_their_projects_only() {
     remote.get("/1.0/instances/c1").await.error(404);
     assert_eq!(remote.get("/1.0/instances?all-projects=true").await.ok(), json!([]));
     assert_eq!(remote.get("/1.0").await.ok()["config"], json!({}));
+    let access = client.get("/1.0/projects/p1/access").await.ok();
+    assert_eq!((&access[0]["role"], &access[0]["provider"]), (&json!("operator"), &json!("tls")));
+    assert_eq!(client.get("/1.0/instances/c1/access").await.ok(), json!([]));
+    remote.get("/1.0/projects/p2/access").await.error(404);
     for (method, path) in [
         (Method::GET, "/1.0/cluster"),
         (Method::GET, "/1.0/certificates"),

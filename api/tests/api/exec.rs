@@ -216,7 +216,15 @@ async fn consoles() {
     let second = run(open(true).await.json());
     let ended = client.get(&format!("{}/wait?timeout=10", first.url)).await.ok();
     assert_eq!(ended["status"], "Success");
-    drop(second);
+    // A client that detaches closes the control socket, and it alone.
+    let (terminal, mut control) = (second.socket("0").await, second.socket("control").await);
+    control.close(None).await.unwrap();
+    let ended = client.get(&format!("{}/wait?timeout=10", second.url)).await.ok();
+    assert_eq!(ended["status"], "Success");
+    drop(terminal);
     assert_eq!(&client.get("/1.0/instances/c1/console").await.bytes[..], b"boot messages");
+    client.delete("/1.0/instances/c1/console").await.ok();
+    assert_eq!(&client.get("/1.0/instances/c1/console").await.bytes[..], b"");
+    client.delete("/1.0/instances/c2/console").await.error(404);
     assert_eq!(&client.get("/1.0/instances/c1/logs/lxc.log").await.bytes[..], b"engine messages");
 }

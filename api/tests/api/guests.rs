@@ -1,7 +1,9 @@
 //! Guests that are processes of this machine: real pipes, real terminals, real signals.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use basalt_api::port::{ExecRequest, GuestIo, GuestProcess, Guests, PortError};
@@ -10,8 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-#[derive(Debug)]
-pub(crate) struct ProcessGuests;
+#[derive(Debug, Default)]
+pub(crate) struct ProcessGuests {
+    /// Whose consoles were cleared.
+    cleared: Mutex<BTreeSet<InstanceId>>,
+}
 
 pub(crate) struct Process {
     child: Child,
@@ -92,8 +97,13 @@ impl Guests for ProcessGuests {
         self.exec(id, request).await
     }
 
-    async fn console_log(&self, _id: InstanceId) -> Result<Vec<u8>, PortError> {
-        Ok(b"boot messages".to_vec())
+    async fn console_log(&self, id: InstanceId) -> Result<Vec<u8>, PortError> {
+        Ok(if self.cleared.lock().unwrap().contains(&id) { Vec::new() } else { b"boot messages".to_vec() })
+    }
+
+    async fn clear_console_log(&self, id: InstanceId) -> Result<(), PortError> {
+        self.cleared.lock().unwrap().insert(id);
+        Ok(())
     }
 
     async fn engine_log(&self, _id: InstanceId) -> Result<Vec<u8>, PortError> {

@@ -1,5 +1,6 @@
 //! Instances: making, listing, changing, running and removing them.
 
+use axum::body::Body;
 use basalt_api::port::{LiveInterface, LiveState};
 use http::Method;
 use serde_json::{Value, json};
@@ -77,7 +78,8 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
     client.post("/1.0/instances?target=nobody", plain.clone()).await.error(404);
     client.post("/1.0/instances?target=@nogroup", plain.clone()).await.error(404);
     client.post("/1.0/instances?project=none", plain.clone()).await.error(404);
-    client.post("/1.0/instances", json!({"name": "a", "source": {"type": "copy"}})).await.error(501);
+    client.post("/1.0/instances", json!({"name": "a", "source": {"type": "copy"}})).await.error(400);
+    client.post("/1.0/instances", json!({"name": "a", "source": {"type": "migration"}})).await.error(501);
     client.get("/1.0/instances?project=default&all-projects=true").await.error(400);
     client.get("/1.0/instances?filter=status+is+x").await.error(400);
     assert_eq!(client.get("/1.0/instances").await.ok(), json!([]));
@@ -209,6 +211,31 @@ async fn patches_that_cross_all_count() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_behind_refuses_nothing_on_its_own_word() {
+    let world = World::of(2).await;
+    let (client, path) = (world.client(), "/1.0/instances/c1");
+    let behind = |view| *world.shared.behind.lock().unwrap() = view;
+    let first = world.state();
+    world.create_on("c1", false, "").await;
+    // It has not heard of the instance.
+    behind(Some(first));
+    client.patch(path, json!({"config": {"user.a": "1"}})).await.ok();
+    let second = world.state();
+    behind(None);
+    client.patch(path, json!({"config": {"user.b": "1"}})).await.ok();
+    // It knows an older one.
+    behind(Some(second));
+    client.patch(path, json!({"config": {"user.c": "1"}})).await.ok();
+    client.patch("/1.0/instances/none", json!({"config": {}})).await.error(404);
+    behind(None);
+    let config = client.get(path).await.ok()["config"].clone();
+    assert!(["user.a", "user.b", "user.c"].iter().all(|key| config[key] == "1"), "{config}");
+    // Without a quorum even what is known here is not merged.
+    world.shared.stale.store(true, std::sync::atomic::Ordering::SeqCst);
+    client.patch(path, json!({"config": {"user.d": "1"}})).await.error(503);
+}
+
+#[tokio::test]
 async fn live_states_and_filters() {
     let world = World::of(2).await;
     let client = world.client();
@@ -234,6 +261,12 @@ async fn live_states_and_filters() {
     assert_eq!(c1["state"]["network"]["eth0"]["addresses"][0]["scope"], "global");
     assert_eq!(c1["state"]["network"]["eth0"]["addresses"][1]["scope"], "link");
     assert_eq!(c1["state"]["network"]["eth0"]["counters"]["bytes_received"], 7);
+    // Who can do without the costly parts leaves them out.
+    let part = client.get("/1.0/instances?recursion=2;fields=state.disk").await.ok();
+    assert_eq!((&part[0]["state"]["network"], &part[0]["state"]["pid"]), (&json!({}), &json!(42)));
+    assert!(part[0]["state"]["disk"]["root"].is_object());
+    assert_eq!(client.get("/1.0/instances?recursion=2%3Bfields=").await.ok()[0]["state"]["disk"], json!({}));
+    client.get("/1.0/instances?recursion=2;fields=state.dreams").await.error(400);
     let names = |path: &'static str| async move {
         let all = client.get(path).await.ok();
         all.as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -269,8 +302,6 @@ async fn a_lost_home_is_said_and_not_waited_for() {
     assert_eq!(one["status"], "Error");
     let stop = client.put("/1.0/instances/c1/state", json!({"action": "stop"})).await;
     assert!(stop.error(503).contains("node2"));
-    let warnings = client.get("/1.0/warnings?recursion=1").await.ok();
-    assert_eq!(warnings[0]["type"], "Offline cluster member");
 }
 
 #[tokio::test]
@@ -301,4 +332,48 @@ async fn files_are_asked_of_the_home() {
     client.get("/1.0/instances/c1/files?path=/etc").await.error(404);
     client.get("/1.0/instances/c1/files").await.error(400);
     client.get("/1.0/instances/c1/sftp").await.error(400);
+}
+
+#[tokio::test]
+async fn metadata_and_templates() {
+    let world = World::of(2).await;
+    // Through the member that is not the home.
+    let client = &world.nodes[1].client;
+    world.create_on("c1", false, "?target=node1").await;
+    let root = "/1.0/instances/c1/metadata";
+    let template = |name: &str| format!("{root}/templates?path={name}");
+    let fresh = client.get(root).await;
+    assert_eq!(fresh.ok()["templates"], json!({}));
+    let wanted = json!({"architecture": "x86_64", "properties": {"os": "Debian", "release": 12}, "templates": {
+        "/etc/hostname": {"when": ["create"], "template": "hostname.tpl", "create_only": false, "properties": null}}});
+    client.put(root, wanted).await.ok();
+    let shown = client.get(root).await.ok();
+    assert_eq!((&shown["properties"]["release"], &shown["expiry_date"]), (&json!("12"), &json!(0)));
+    client.patch(root, json!({"expiry_date": 7, "properties": {"os": ""}})).await.ok();
+    let shown = client.get(root).await.ok();
+    assert_eq!((&shown["properties"], &shown["expiry_date"]), (&json!({"release": "12"}), &json!(7)));
+    let stale = client.request(Method::PUT, root).header("if-match", fresh.header("etag"));
+    client.send(stale.body(Body::from(shown.to_string())).unwrap()).await.error(412);
+
+    client.send(client.request(Method::POST, &template("a.tpl")).body(Body::from("{{ name }}")).unwrap()).await.ok();
+    assert_eq!(client.get(&format!("{root}/templates")).await.ok(), json!(["a.tpl"]));
+    assert_eq!(&client.get(&template("a.tpl")).await.bytes[..], b"{{ name }}");
+    client.delete(&template("a.tpl")).await.ok();
+    client.delete(&template("a.tpl")).await.error(404);
+
+    for (bad, field) in [
+        (json!({"properties": {"a": []}}), "properties"),
+        (json!({"templates": {"etc/x": {"template": "a.tpl"}}}), "templates.etc/x"),
+        (json!({"templates": {"/a/../b": {"template": "a.tpl"}}}), "templates./a/../b"),
+        (json!({"templates": {"/a": {"template": "../a.tpl"}}}), "templates./a"),
+        (json!({"templates": {"/a": {"template": "a.tpl", "when": ["noon"]}}}), "noon"),
+    ] {
+        let said = client.put(root, bad).await.error(400);
+        assert!(said.contains(field), "{said}");
+    }
+    for name in ["", "..", "a%2fb", ".a", "%00"] {
+        client.delete(&template(name)).await.error(400);
+    }
+    let large = client.request(Method::POST, &template("b.tpl")).body(Body::from(vec![b'x'; 2 << 20])).unwrap();
+    assert!(client.send(large).await.error(413).contains("1048576"));
 }

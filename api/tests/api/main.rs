@@ -5,14 +5,23 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, too, fail by panicking
 
 mod access;
+mod address_sets;
 mod bodies;
+mod bridges;
 mod client;
+mod copies;
 mod exec;
 mod guests;
 mod images;
 mod instances;
+mod logical;
+mod matrix;
 mod members;
 mod objects;
+mod own_networks;
 mod ports;
+mod projects;
+mod snapshots;
 mod stock;
 mod world;
+mod zones;

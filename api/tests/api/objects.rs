@@ -42,7 +42,7 @@ async fn the_server_shows_itself() {
     assert_eq!(client.get("/1.0?target=node2").await.ok()["environment"]["server_name"], "node2");
     client.get("/1.0?target=nobody").await.error(404);
     client.get("/1.0/nothing").await.error(404);
-    client.post("/1.0/metrics", json!({})).await.error(501);
+    client.post("/1.0/metrics", json!({})).await.error(405);
 }
 
 #[tokio::test]
@@ -108,15 +108,18 @@ async fn projects() {
     client.put("/1.0/projects/p", shown).await.ok();
     assert!(
         client
-            .post("/1.0/projects", json!({"name": "q", "config": {"features.networks": "true"}}))
+            .post("/1.0/projects", json!({"name": "q", "config": {"features.images": "true"}}))
             .await
             .error(400)
-            .contains("features.networks")
+            .contains("features.images")
     );
     assert_eq!(
         client.get("/1.0/projects/p/state").await.ok()["resources"]["instances"],
         json!({"Limit": -1, "Usage": 0})
     );
+    let access = client.get("/1.0/projects/p/access").await.ok();
+    assert_eq!(access, json!([]), "the socket is root's, and no certificate");
+    client.get("/1.0/projects/none/access").await.error(404);
     client.done(client.post("/1.0/projects/p", json!({"name": "r"})).await).await;
     client.delete("/1.0/projects/r").await.ok();
     client.delete("/1.0/projects/default").await.error(400);

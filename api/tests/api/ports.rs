@@ -5,25 +5,33 @@ use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use basalt_api::dto::acl::LogEntry;
+use basalt_api::dto::diagnosis::{Finding, Host, Trace};
+use basalt_api::dto::image_metadata::ImageMetadata;
 use basalt_api::port::files::{
     FileAttributes, FileEntry, FileError, FileKind, Files, OpenDir, OpenFile, OpenOptions, SetAttributes,
 };
+use basalt_api::port::parts::ImageParts;
+use basalt_api::port::remote::{Offer, PushTarget, RemoteImage, Remotes, Tell};
+use basalt_api::port::sight::{Checked, Question, Seen, Sight};
 use basalt_api::port::{
     Bootstrap, HostFacts, ImageFacts, ImageFiles, ImageUpload, Images, JoinTicket, LiveState, Membership, Peers,
-    PortError, Telemetry,
+    PortError, Publish, Telemetry,
 };
 use basalt_api::token;
 use basalt_api::{Origin, PeerCertificate};
 use basalt_model::command::{ClusterCommand, Init, MemberCommand};
 use basalt_model::image::{Format, Image};
 use basalt_model::instance::Kind;
+use basalt_model::network::Network;
 use basalt_model::secrets::Secrets;
-use basalt_model::{Cluster, Command, Fingerprint, InstanceId, Mac, NetworkName, NodeId, Timestamp};
+use basalt_model::{Cluster, Command, Fingerprint, InstanceId, Mac, NetworkName, NodeId, StateView, Timestamp};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tower::ServiceExt;
@@ -74,6 +82,57 @@ impl Peers for RouterPeers {
     }
 }
 
+/// What tests say that OVN has made of networks.
+#[derive(Debug, Default)]
+pub(crate) struct FakeSight {
+    pub(crate) looks: AtomicBool,
+    pub(crate) seen: Mutex<Seen>,
+    pub(crate) checked: Mutex<Vec<Checked>>,
+}
+
+#[async_trait]
+impl Sight for FakeSight {
+    async fn looks(&self) -> bool {
+        self.looks.load(Ordering::SeqCst)
+    }
+
+    async fn path(&self, _view: &StateView, _network: &Network) -> Seen {
+        match self.looks().await {
+            true => self.seen.lock().unwrap().clone(),
+            false => Seen { lacking: Some("this member knows no southbound database".into()), ..Seen::default() },
+        }
+    }
+
+    async fn checked(&self, _view: &StateView, _net: &Network, at: &[IpAddr]) -> Result<Vec<Checked>, PortError> {
+        let all = self.checked.lock().unwrap();
+        Ok(all.iter().filter(|checked| at.contains(&checked.address)).cloned().collect())
+    }
+
+    async fn host(&self) -> Host {
+        Host { chassis: "ch".into(), ..Host::default() }
+    }
+
+    /// One finding for each host.
+    async fn diagnose(&self, _network: &Network, hosts: &BTreeMap<String, Host>) -> Vec<Finding> {
+        let finding = |(name, host): (&String, &Host)| Finding {
+            severity: if host.lacking.is_empty() { "note" } else { "error" }.into(),
+            location: name.clone(),
+            what: host.lacking.clone(),
+            ..Finding::default()
+        };
+        hosts.iter().map(finding).collect()
+    }
+
+    async fn traces(&self) -> bool {
+        self.looks().await
+    }
+
+    async fn trace(&self, question: Question) -> Result<Trace, PortError> {
+        let end = format!("{:?} to {} from {}", question.payload, question.to, question.names[&question.port]);
+        Ok(Trace { outcome: "left".into(), end, raw: "raw".into(), ..Trace::default() })
+    }
+}
+
 /// Live states that tests set.
 #[derive(Debug, Default)]
 pub(crate) struct FakeTelemetry(pub(crate) Mutex<BTreeMap<InstanceId, LiveState>>);
@@ -98,6 +157,54 @@ impl Telemetry for FakeTelemetry {
 
     async fn leases(&self, _network: &NetworkName) -> Vec<(Mac, IpAddr, String)> {
         vec![(Mac([0, 0x16, 0x3e, 0, 0, 9]), "10.99.0.9".parse().unwrap(), "c9".into())]
+    }
+
+    async fn acl_log(&self, list: u32) -> Result<Vec<LogEntry>, PortError> {
+        let entry = |time: &str| LogEntry { time: time.into(), proto: format!("list {list}"), ..LogEntry::default() };
+        Ok(vec![entry("2026-01-02T03:04:05.678Z"), entry("2026-01-02T03:04:06.789Z")])
+    }
+}
+
+/// Parts of images, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct FakeParts(Mutex<BTreeMap<InstanceId, Parts>>);
+
+/// Metadata, and templates by their names.
+type Parts = (ImageMetadata, BTreeMap<String, Vec<u8>>);
+
+impl FakeParts {
+    fn with<T>(&self, id: InstanceId, f: impl FnOnce(&mut Parts) -> T) -> T {
+        f(self.0.lock().unwrap().entry(id).or_default())
+    }
+}
+
+#[async_trait]
+impl ImageParts for FakeParts {
+    async fn metadata(&self, id: InstanceId) -> Result<ImageMetadata, PortError> {
+        Ok(self.with(id, |parts| parts.0.clone()))
+    }
+
+    async fn set_metadata(&self, id: InstanceId, metadata: ImageMetadata) -> Result<(), PortError> {
+        self.with(id, |parts| parts.0 = metadata);
+        Ok(())
+    }
+
+    async fn templates(&self, id: InstanceId) -> Result<Vec<String>, PortError> {
+        Ok(self.with(id, |parts| parts.1.keys().cloned().collect()))
+    }
+
+    async fn template(&self, id: InstanceId, name: &str) -> Result<Vec<u8>, PortError> {
+        self.with(id, |parts| parts.1.get(name).cloned()).ok_or_else(|| PortError::NotFound("Template".into()))
+    }
+
+    async fn set_template(&self, id: InstanceId, name: &str, content: Vec<u8>) -> Result<(), PortError> {
+        self.with(id, |parts| parts.1.insert(name.to_owned(), content));
+        Ok(())
+    }
+
+    async fn remove_template(&self, id: InstanceId, name: &str) -> Result<(), PortError> {
+        let removed = self.with(id, |parts| parts.1.remove(name));
+        removed.map(drop).ok_or_else(|| PortError::NotFound("Template".into()))
     }
 }
 
@@ -162,6 +269,17 @@ impl ImageUpload for Upload {
 
 #[async_trait]
 impl Images for DiskImages {
+    /// Its content says what it was asked for.
+    async fn publish(&self, wanted: Publish, say: &(dyn Fn(u64) + Send + Sync)) -> Result<ImageFacts, PortError> {
+        let text = format!("{} {:?} {:?}", wanted.instance, wanted.snapshot, wanted.compression);
+        let mut upload = self.begin().await?;
+        upload.metadata(text.into()).await?;
+        say(1_500_000);
+        let facts = upload.finish().await?;
+        let properties = wanted.properties.unwrap_or_else(|| facts.properties.clone());
+        Ok(ImageFacts { properties, created_at: wanted.created_at, expires_at: wanted.expires_at, ..facts })
+    }
+
     async fn begin(&self) -> Result<Box<dyn ImageUpload>, PortError> {
         let name = token::random_secret();
         let metadata = File::create(self.0.join(&name)).map_err(|e| PortError::Internal(e.to_string()))?;
@@ -175,6 +293,62 @@ impl Images for DiskImages {
             metadata: self.0.join(image.fingerprint.as_str()),
             rootfs: (image.format == Format::Split).then_some(rootfs),
         })
+    }
+}
+
+/// An image server in memory: every name leads to an image of that name, the same until somebody changes it.
+#[derive(Debug, Default)]
+pub(crate) struct FakeRemotes {
+    pub(crate) folder: PathBuf,
+    /// Content by name.
+    pub(crate) images: Mutex<BTreeMap<String, &'static [u8]>>,
+    /// How often something was downloaded, and until when downloads wait.
+    pub(crate) pulls: Mutex<Vec<String>>,
+    pub(crate) hold: tokio::sync::RwLock<()>,
+    /// Downloads that ended or were given up.
+    pub(crate) over: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+struct Over(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Remotes for FakeRemotes {
+    fn check(&self, url: &str) -> Result<(), PortError> {
+        match url.starts_with("https://") {
+            true => Ok(()),
+            false => Err(PortError::Invalid(format!("{url}: is not an https URL"))),
+        }
+    }
+
+    async fn look(&self, wanted: &RemoteImage) -> Result<Offer, PortError> {
+        let images = self.images.lock().unwrap();
+        let found = images.get(&wanted.name).ok_or_else(|| PortError::NotFound(format!("Image {:?}", wanted.name)))?;
+        let fingerprint = Some(token::sha256(found));
+        Ok(Offer { fingerprint, filename: "far.tar".into(), public: true, ..Offer::default() })
+    }
+
+    async fn pull(&self, wanted: &RemoteImage, offer: &Offer, tell: Tell<'_>) -> Result<ImageFacts, PortError> {
+        let _over = Over(self.over.clone());
+        self.pulls.lock().unwrap().push(wanted.name.clone());
+        tell("rootfs: 50% (1.00MB/s)".into());
+        let _go = self.hold.read().await;
+        let content = self.images.lock().unwrap()[&wanted.name];
+        let mut upload = DiskImages(self.folder.clone()).begin().await?;
+        upload.metadata(Bytes::from_static(content)).await?;
+        let facts = upload.finish().await?;
+        assert_eq!(Some(&facts.fingerprint), offer.fingerprint.as_ref());
+        Ok(facts)
+    }
+
+    async fn push(&self, image: &Image, target: &PushTarget, _: Tell<'_>) -> Result<(), PortError> {
+        self.pulls.lock().unwrap().push(format!("{} to {} with {}", image.fingerprint, target.server, target.secret));
+        Ok(())
     }
 }
 

@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use basalt_api::{Api, Context, Limits, serve_unix};
-use basalt_model::command::{ClusterCommand, Init, InstanceCommand, MemberCommand};
-use basalt_model::instance::{Instance, Intent, Phase, Placement, Report, Target};
+use basalt_model::command::{ClusterCommand, Init, InstanceCommand, MemberCommand, SnapshotCommand, WarningCommand};
+use basalt_model::instance::{Instance, Intent, Move, Phase, Placement, Report, Target};
 use basalt_model::member::{Announcement, Duty, Health, Member};
 use basalt_model::network::{Network, NetworkKind};
 use basalt_model::pool::{Pool, PoolKind, PoolStatus};
 use basalt_model::port::Standing;
 use basalt_model::secrets::Secrets;
+use basalt_model::snapshot::{Snapshot, Stage};
+use basalt_model::warning;
 use basalt_model::{
-    Applied, Cluster, ClusterState, Command, Epoch, Fingerprint, Generation, MemberName, NetworkName, NodeId, PoolName,
-    ProposeError, ReadError, StateView, Timestamp, Version,
+    Applied, Cluster, ClusterState, Command, Epoch, Fingerprint, Generation, InstanceId, MemberName, NetworkName,
+    NodeId, PoolName, ProposeError, ReadError, StateView, Timestamp, Version,
 };
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -26,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::guests::ProcessGuests;
-use crate::ports::{DiskImages, Facts, FakeTelemetry, NoFiles, RouterPeers};
+use crate::ports::{DiskImages, Facts, FakeParts, FakeRemotes, FakeSight, FakeTelemetry, NoFiles, RouterPeers};
 
 /// The state that all members share.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Shared {
     state: Mutex<ClusterState>,
     view: watch::Sender<StateView>,
     pub(crate) stale: AtomicBool,
+    /// What members see while they are behind.
+    pub(crate) behind: Mutex<Option<StateView>>,
 }
 
 /// One member's port on it.
@@ -58,13 +62,14 @@ impl Cluster for LocalCluster {
     }
 
     fn view(&self) -> StateView {
-        self.shared.view.borrow().clone()
+        let behind = self.shared.behind.lock().unwrap().clone();
+        behind.unwrap_or_else(|| self.shared.view.borrow().clone())
     }
 
     async fn linearizable(&self) -> Result<StateView, ReadError> {
         match self.shared.stale.load(Ordering::SeqCst) {
             true => Err(ReadError("cut off".into())),
-            false => Ok(self.view()),
+            false => Ok(self.shared.view.borrow().clone()),
         }
     }
 
@@ -96,6 +101,7 @@ pub(crate) struct Node {
     pub(crate) client: Client,
     pub(crate) socket: PathBuf,
     pub(crate) cluster: LocalCluster,
+    pub(crate) sight: Arc<FakeSight>,
 }
 
 /// A cluster of some members.
@@ -103,6 +109,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) telemetry: Arc<FakeTelemetry>,
+    pub(crate) remotes: Arc<FakeRemotes>,
     pub(crate) folder: tempfile::TempDir,
     shutdown: CancellationToken,
 }
@@ -124,6 +131,7 @@ fn announcement(number: u64) -> Announcement {
         memory: 8 << 30,
         drivers: [("container".to_owned(), "1".to_owned())].into_iter().collect(),
         storage_drivers: [("dir".to_owned(), "1".to_owned())].into_iter().collect(),
+        chassis: None,
     }
 }
 
@@ -137,10 +145,12 @@ pub(crate) fn member(number: u64) -> Member {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: String::new(),
         description: String::new(),
         groups: Default::default(),
+        roles: Default::default(),
         config: Default::default(),
         announced: announcement(number),
     }
@@ -181,16 +191,11 @@ impl World {
         );
         let network = NetworkName::new("basaltbr0").unwrap();
         let config = [("ipv4.address", "10.99.0.1/24"), ("ipv4.nat", "true")];
-        state.networks.insert(
-            network.clone(),
-            Network {
-                name: network,
-                kind: NetworkKind::Bridge,
-                description: String::new(),
-                config: config.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect(),
-                generation: Generation(1),
-            },
-        );
+        let network = Network {
+            config: config.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect(),
+            ..Network::new(network, NetworkKind::Bridge)
+        };
+        state.networks.insert(network.id(), network);
         let key = state.profiles.keys().next().unwrap().clone();
         let profile = state.profiles.get_mut(&key).unwrap();
         let device = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -203,19 +208,29 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
         let view = watch::Sender::new(StateView::new(Version(1), Arc::new(state.clone())));
-        let shared = Arc::new(Shared { state: Mutex::new(state), view, stale: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            view,
+            stale: AtomicBool::new(false),
+            behind: Mutex::default(),
+        });
         let telemetry = Arc::new(FakeTelemetry::default());
+        let remotes = Arc::new(FakeRemotes { folder: folder.path().join("images1"), ..FakeRemotes::default() });
         let peers = Arc::new(RouterPeers::default());
         let mut nodes = Vec::new();
         for number in 1..=members {
             let cluster = LocalCluster { shared: shared.clone(), me: NodeId(number) };
+            let sight = Arc::new(FakeSight::default());
             let api = Api::new(Context {
                 cluster: Arc::new(cluster.clone()),
-                guests: Arc::new(ProcessGuests),
+                guests: Arc::new(ProcessGuests::default()),
                 files: Arc::new(NoFiles),
+                parts: Arc::new(FakeParts::default()),
                 peers: Arc::new(peers.of(NodeId(number))),
                 telemetry: telemetry.clone(),
                 images: Arc::new(DiskImages::new(folder.path().join(format!("images{number}")))),
+                remotes: remotes.clone(),
+                sight: sight.clone(),
                 membership: Arc::new(Facts(cluster.clone())),
                 registry: prometheus::Registry::new(),
                 version: "0.1.0".into(),
@@ -225,10 +240,10 @@ impl World {
             let socket = folder.path().join(format!("{number}.socket"));
             let listener = UnixListener::bind(&socket).unwrap();
             tokio::spawn(serve_unix(listener, api.router(), Limits::default(), shutdown.clone()));
-            nodes.push(Node { api, client: Client::new(&socket), socket, cluster });
+            nodes.push(Node { api, client: Client::new(&socket), socket, cluster, sight });
         }
         tokio::spawn(homes(nodes[0].cluster.clone(), shutdown.clone()));
-        World { nodes, shared, telemetry, folder, shutdown }
+        World { nodes, shared, telemetry, remotes, folder, shutdown }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -259,7 +274,11 @@ impl World {
 async fn homes(cluster: LocalCluster, shutdown: CancellationToken) {
     let mut view = cluster.view();
     loop {
-        let todo: Vec<Command> = view.instances.values().filter_map(|i| next(&view, i)).collect();
+        let instances = view.instances.values().filter_map(|i| next(&view, i));
+        let snapshots = view.snapshots.values().filter_map(|s| next_of(&view, s));
+        // As the leader's controller does.
+        let warnings = unrecorded(&view).into_iter().map(Command::Warning);
+        let todo: Vec<Command> = snapshots.chain(instances).chain(warnings).collect();
         for command in todo {
             // Another change may have come first; the next round looks again.
             let _ = cluster.propose(command).await;
@@ -273,7 +292,7 @@ async fn homes(cluster: LocalCluster, shutdown: CancellationToken) {
 
 fn next(view: &StateView, instance: &Instance) -> Option<Command> {
     let id = instance.id;
-    let (node, epoch) = match &instance.placement {
+    let epoch = match &instance.placement {
         Placement::Unplaced { refused: Some(_) } => return None,
         Placement::Unplaced { refused: None } if instance.name.as_str().starts_with("nowhere") => {
             let reason = "node1: not enough memory".to_owned();
@@ -286,14 +305,19 @@ fn next(view: &StateView, instance: &Instance) -> Option<Command> {
             };
             return Some(Command::Instance(InstanceCommand::Place { id, node, epoch: Epoch(1) }));
         }
-        Placement::On { node, epoch } => (*node, *epoch),
+        Placement::On { epoch, .. } => *epoch,
+        Placement::Moving(on_its_way) => return on_the_way(view, id, on_its_way),
     };
-    let _ = node;
     if instance.run.intent == Intent::Deleted {
         return Some(Command::Instance(InstanceCommand::Forget { id, epoch }));
     }
     if instance.settled() {
         return None;
+    }
+    if let Some(restore) = instance.pending_restore() {
+        let held = instance.report.clone()?;
+        let report = Report { phase: Phase::Stopped, request: restore.request, at: basalt_api::clock::now(), ..held };
+        return Some(Command::Instance(InstanceCommand::Report { id, report }));
     }
     let (phase, made, reason) = fate(instance);
     let report = Report {
@@ -306,6 +330,38 @@ fn next(view: &StateView, instance: &Instance) -> Option<Command> {
         at: basalt_api::clock::now(),
     };
     Some(Command::Instance(InstanceCommand::Report { id, report }))
+}
+
+/// Moves to the first member that fits the target; to one called `full` nothing can be moved.
+fn on_the_way(view: &StateView, id: InstanceId, on_its_way: &Move) -> Option<Command> {
+    let landing = on_its_way.landing;
+    Some(Command::Instance(match on_its_way.to {
+        None => match &on_its_way.plan.target {
+            Target::Member(name) => InstanceCommand::AssignMove { id, landing, node: view.member_named(name)?.id },
+            Target::Any | Target::Group(_) => {
+                let node = *view.members.keys().find(|node| **node != on_its_way.from)?;
+                InstanceCommand::AssignMove { id, landing, node }
+            }
+        },
+        Some(_) if on_its_way.plan.name.as_str().starts_with("full") => {
+            InstanceCommand::AbortMove { id, landing, reason: "no space".into() }
+        }
+        Some(_) => InstanceCommand::Landed { id, landing, at: basalt_api::clock::now() },
+    }))
+}
+
+/// Takes and removes snapshots; those called `full…` cannot be taken.
+fn next_of(view: &StateView, snapshot: &Snapshot) -> Option<Command> {
+    let (instance, id) = (snapshot.instance, snapshot.id);
+    let (_, epoch) = view.instances.get(&instance)?.placement.home()?;
+    Some(Command::Snapshot(match snapshot.stage {
+        Stage::Wanted if snapshot.name.as_str().starts_with("full") => {
+            SnapshotCommand::Failed { instance, id, epoch, reason: "no space".into() }
+        }
+        Stage::Wanted => SnapshotCommand::Taken { instance, id, epoch, size: 4096 },
+        Stage::Doomed => SnapshotCommand::Forget { instance, id, epoch },
+        Stage::Ready | Stage::Failed { .. } | Stage::Coming => return None,
+    }))
 }
 
 /// `broken…` cannot be made, `unstartable…` cannot be started; all else works.
@@ -323,4 +379,22 @@ fn fate(instance: &Instance) -> (Phase, bool, Option<&'static str>) {
 /// Makes a member offline, as the health controller would.
 pub(crate) fn offline(number: u64) -> Command {
     Command::Member(MemberCommand::SetHealth { id: NodeId(number), health: Health::Offline { since: Timestamp(7) } })
+}
+
+/// What is wrong, or no longer wrong, and not yet in the record.
+pub(crate) fn unrecorded(view: &StateView) -> Vec<WarningCommand> {
+    let voters: Vec<NodeId> = view.members.keys().copied().collect();
+    let found = warning::causes(view, &voters);
+    let fresh = || basalt_model::WarningId(uuid::Uuid::new_v4());
+    warning::updates(view, &found, |_| true, basalt_api::clock::now(), fresh)
+}
+
+/// Looks again and again until it is so; fails after ten seconds.
+pub(crate) async fn eventually(what: &str, so: impl AsyncFn() -> bool) {
+    let look = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), look).await.is_ok(), "not within 10 s: {what}");
 }

@@ -14,6 +14,7 @@ pub struct ExecRequest {
     pub command: Vec<String>,
     /// The whole environment; nothing is inherited from the agent.
     pub environment: BTreeMap<String, String>,
+    /// Without one, root begins in `/root` if guest and host have that, everybody else in `/`.
     pub cwd: Option<String>,
     pub uid: u32,
     pub gid: u32,
@@ -57,6 +58,9 @@ pub trait GuestAccess: Send + Sync {
 
     /// What the console printed lately (a ring buffer).
     async fn console_log(&self, id: InstanceId) -> Result<Vec<u8>, Error>;
+
+    /// Forgets what the console printed until now. A running guest goes on printing.
+    async fn clear_console_log(&self, id: InstanceId) -> Result<(), Error>;
 
     /// The engine's own log of the instance, for `lxc info --show-log`.
     async fn engine_log(&self, id: InstanceId) -> Result<Vec<u8>, Error>;

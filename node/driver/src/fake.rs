@@ -249,9 +249,17 @@ impl GuestAccess for FakeDriver {
 
     async fn console_log(&self, id: InstanceId) -> Result<Vec<u8>, Error> {
         let guest = self.host.guest(id)?.ok_or(Error::NotFound { id })?;
-        let starts =
-            if guest.start == 0 { String::new() } else { format!("{} started as {}\n", guest.name, guest.start) };
+        let silent = guest.start == 0 || guest.start == guest.cleared;
+        let starts = if silent { String::new() } else { format!("{} started as {}\n", guest.name, guest.start) };
         Ok(starts.into_bytes())
+    }
+
+    async fn clear_console_log(&self, id: InstanceId) -> Result<(), Error> {
+        self.host.edit(id, |slot| {
+            let guest = slot.guest.as_mut().ok_or(Error::NotFound { id })?;
+            guest.cleared = guest.start;
+            Ok(())
+        })?
     }
 
     async fn engine_log(&self, id: InstanceId) -> Result<Vec<u8>, Error> {

@@ -22,7 +22,32 @@ pub struct RootFs {
     pub shifted: Option<IdMap>,
 }
 
-/// A network interface on a managed or host bridge.
+/// Who joins the host's end of an interface to its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joined {
+    /// The engine does, to this Linux bridge.
+    Bridge(String),
+    /// The kernel's part of a switch takes the interface by its name, each time that one appears.
+    Kernel,
+    /// A switch that is a program.
+    Program(SwitchPort),
+}
+
+/// A port of a switch that is a program. Such a one does not notice that an interface was made anew under the same name,
+/// as at each reboot that a guest does by itself: it is told so by whoever makes it. And it reads packets as the guest
+/// wrote them: the guest must fill in checksums, and not leave that to a card that will never see them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchPort {
+    /// The socket of the switch's database.
+    pub database: PathBuf,
+    pub bridge: String,
+    /// The logical port that the interface is.
+    pub port: String,
+    /// Keys of the interface's `external_ids` that hold the port's name.
+    pub keys: Vec<&'static str>,
+}
+
+/// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
     /// Device name in the instance's configuration.
@@ -31,7 +56,7 @@ pub struct Nic {
     pub name: String,
     /// Interface name on the host, at most 15 characters, unique on the host.
     pub host_name: String,
-    pub bridge: String,
+    pub joined: Joined,
     pub mac: Mac,
     pub mtu: Option<u32>,
 }
@@ -55,9 +80,19 @@ pub struct Limits {
     pub cpu_quota: Option<(u64, u64)>,
     /// Soft share in percent, from `limits.cpu.allowance=50%`.
     pub cpu_share_percent: Option<u32>,
+    /// 0 to 10, from `limits.cpu.priority`: who goes first among those with the same share.
+    pub cpu_priority: Option<u32>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Whether `memory` only holds while the host is short of it.
+    pub memory_soft: bool,
+    /// Whether memory must not be swapped out.
+    pub no_swap: bool,
     pub processes: Option<u64>,
+    /// Limits of each process by their names (`nofile`), as numbers, `unlimited`, or `soft:hard`.
+    pub rlimits: BTreeMap<String, String>,
+    /// Settings of the guest's kernel (`net.ipv4.ip_forward`).
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// Everything a driver needs to make and start a guest.
@@ -142,6 +177,23 @@ pub struct Usage {
     pub swap: u64,
     /// The limit, or the host's memory.
     pub memory_total: u64,
+    /// What the memory is used for, in bytes, under the kernel's names: `active_anon`, `active_file`, `inactive_anon`,
+    /// `inactive_file`, `file`, `file_dirty`, `file_mapped`, `file_writeback`, `shmem`, `unevictable`.
+    pub memory_parts: BTreeMap<String, u64>,
     pub processes: u64,
     pub oom_kills: u64,
+    /// CPUs it may use; 0 where the host does not say.
+    pub cpus: u32,
+    /// By block device of the host (`sda`); none where the host does not count.
+    pub disks: BTreeMap<String, DiskUse>,
+}
+
+/// What went between a guest and a block device since the guest was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskUse {
+    /// Bytes, and requests that were completed.
+    pub read_bytes: u64,
+    pub reads: u64,
+    pub written_bytes: u64,
+    pub writes: u64,
 }

@@ -21,7 +21,9 @@ pub mod testing;
 
 pub use access::{ExecRequest, GuestAccess, GuestIo, GuestProcess};
 pub use error::Error;
-pub use guest::{Disk, Event, Found, GuestSpec, IdMap, Limits, Nic, Probe, RootFs, State, Usage};
+pub use guest::{
+    Disk, DiskUse, Event, Found, GuestSpec, IdMap, Joined, Limits, Nic, Probe, RootFs, State, SwitchPort, Usage,
+};
 
 use async_trait::async_trait;
 use basalt_model::InstanceId;

@@ -7,6 +7,7 @@
 //! ```
 //! A controller belongs to one hierarchy: a version 1 mount of its own, or the unified one.
 
+mod disk;
 mod files;
 mod limits;
 

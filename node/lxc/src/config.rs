@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use basalt_driver::{Disk, Error, GuestSpec, Nic};
+use basalt_driver::{Disk, Error, GuestSpec, Joined, Nic, SwitchPort};
 
 use crate::cgroup::{Layout, Version, settings};
 use crate::init::Init;
@@ -149,6 +149,12 @@ fn cgroups(out: &mut Lines, guest: &GuestSpec, places: &Places<'_>, host: &Host)
     for limit in limits {
         out.set(&format!("{}.{}", section(limit.version), limit.file), &limit.value)?;
     }
+    for (name, value) in &guest.limits.rlimits {
+        out.set(&format!("lxc.prlimit.{name}"), value)?;
+    }
+    for (name, value) in &guest.limits.sysctls {
+        out.set(&format!("lxc.sysctl.{name}"), value)?;
+    }
     if guest.privileged {
         // Version 2 has no such controller: the engine makes a program of the kernel's of it.
         let section = section(host.layout.version("devices").unwrap_or(Version::Two));
@@ -168,19 +174,21 @@ fn section(version: Version) -> &'static str {
 }
 
 fn network(out: &mut Lines, n: usize, nic: &Nic, places: &Places<'_>) -> Result<(), Error> {
+    if let Joined::Program(port) = &nic.joined {
+        out.set("lxc.hook.start-host", &tell(nic, port)?)?;
+    }
     let mut set = |key: &str, value: &str| out.set(&format!("lxc.net.{n}.{key}"), value);
     set("type", "veth")?;
     set("flags", "up")?;
-    if places.unseen.contains(&nic.bridge) {
+    let host = &nic.host_name;
+    match &nic.joined {
         // The engine runs it in a shell at each creation, guest's reboots too, with arguments that are of no use here.
-        let names = [&nic.host_name, &nic.bridge];
-        if !names.iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
-        {
-            return Err(Error::Unsupported(format!("device {}: interface name {names:?}", nic.device)));
+        Joined::Bridge(bridge) if places.unseen.contains(bridge) => {
+            for_shell(nic, &[host, bridge])?;
+            set("script.up", &format!("/sbin/ip link set dev {host} master {bridge} #"))?;
         }
-        set("script.up", &format!("/sbin/ip link set dev {} master {} #", nic.host_name, nic.bridge))?;
-    } else {
-        set("link", &nic.bridge)?;
+        Joined::Bridge(bridge) => set("link", bridge)?,
+        Joined::Kernel | Joined::Program(_) => {}
     }
     set("veth.pair", &nic.host_name)?;
     set("name", &nic.name)?;
@@ -189,6 +197,33 @@ fn network(out: &mut Lines, n: usize, nic: &Nic, places: &Places<'_>) -> Result<
         Some(mtu) => set("mtu", &mtu.to_string()),
         None => Ok(()),
     }
+}
+
+/// Names that a shell takes for nothing else.
+fn for_shell(nic: &Nic, names: &[&str]) -> Result<(), Error> {
+    let plain = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    match names.iter().all(plain) {
+        true => Ok(()),
+        false => Err(Error::Unsupported(format!("device {}: interface name {names:?}", nic.device))),
+    }
+}
+
+/// Tells a switch of a new interface, each time before the guest's init runs. A guest that reboots must come up even
+/// when the switch is away: once that is back, it takes what there is.
+fn tell(nic: &Nic, to: &SwitchPort) -> Result<String, Error> {
+    let (host, bridge, database) = (&nic.host_name, &to.bridge, to.database.to_string_lossy());
+    for_shell(nic, &[host, &nic.name, bridge])?;
+    if [&to.port, &*database].iter().any(|text| text.contains(['\'', '"', '\\', '$', '`'])) {
+        return Err(Error::Unsupported(format!("device {}: port {:?} of {database:?}", nic.device, to.port)));
+    }
+    let plain = format!("/usr/bin/nsenter -t $LXC_PID -n /sbin/ethtool -K {} tx off", nic.name);
+    let switch = format!("/usr/bin/ovs-vsctl --timeout=10 \"--db=unix:{database}\"");
+    // Two transactions: in one, the switch would see no difference.
+    let anew = format!("{switch} --if-exists del-port {host}; {switch} --may-exist add-port {bridge} {host}");
+    let id = |key: &&str| format!("\"external_ids:{key}=\\\"{}\\\"\"", to.port);
+    let ids = to.keys.iter().map(id).collect::<Vec<_>>().join(" ");
+    // A shell of its own, as the engine's takes nothing but a program; what the engine adds is of no use.
+    Ok(format!("/bin/sh -c '{plain}; {anew} -- set interface {host} {ids}; :' #"))
 }
 
 fn disk_entry(disk: &Disk) -> Result<String, Error> {

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -28,6 +29,8 @@ const ENTER: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(2);
 /// Errors of failed commands go here too; beyond this size the file starts anew.
 const ATTACH_LOG: u64 = 256 * 1024;
+/// Where root's commands begin when nobody says otherwise.
+const HOME: &str = "/root";
 /// Changes the folder, then becomes the command: the engine itself cannot.
 const IN_FOLDER: &str = r#"cd -- "$1" && shift && exec "$@""#;
 
@@ -58,6 +61,23 @@ impl GuestAccess for LxcDriver {
 
     async fn console_log(&self, id: InstanceId) -> Result<Vec<u8>, Error> {
         self.logs(id, &["console.log.1", "console.log"])
+    }
+
+    async fn clear_console_log(&self, id: InstanceId) -> Result<(), Error> {
+        let folder = self.folder(id);
+        if folder.stamp().map_err(step(id, "read the record"))?.is_none() {
+            return Err(Error::NotFound { id });
+        }
+        // The older half first: what is printed meanwhile may be kept, what is cleared must not come back.
+        for name in ["console.log.1", "console.log"] {
+            // Emptied, not removed: the engine holds it open, and appends.
+            match std::fs::OpenOptions::new().write(true).truncate(true).open(folder.file(name)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(step(id, "clear the log")(error)),
+            }
+        }
+        Ok(())
     }
 
     async fn engine_log(&self, id: InstanceId) -> Result<Vec<u8>, Error> {
@@ -94,17 +114,18 @@ impl LxcDriver {
         if std::fs::metadata(&log).is_ok_and(|meta| meta.len() > ATTACH_LOG) {
             std::fs::File::create(&log).map_err(step(id, "empty the log"))?;
         }
-        // The engine keeps the working directory if the guest has one of that name.
-        let mut invocation = Invocation::new("env").args(["-C", "/"]);
-        if request.terminal.is_some() {
+        let engine = self.programs.attach.to_string_lossy();
+        let mut invocation = match request.terminal {
             // The engine copies to and from its controlling terminal only.
-            invocation = invocation.args(["setsid", "--ctty", "--wait"]);
-        }
-        invocation = invocation
-            .arg(self.programs.attach.to_string_lossy())
-            .args(self.name(id))
-            .args(["-q", "-o"])
-            .arg(log.to_string_lossy());
+            Some(_) => Invocation::new("setsid").args(["--ctty", "--wait"]).arg(engine),
+            None => Invocation::new(engine),
+        };
+        // The engine keeps the working directory if the guest has one of that name.
+        invocation = invocation.folder(match request.cwd {
+            None if request.uid == 0 && Path::new(HOME).is_dir() => HOME,
+            None | Some(_) => "/",
+        });
+        invocation = invocation.args(self.name(id)).args(["-q", "-o"]).arg(log.to_string_lossy());
         invocation = invocation.args(["-l", "ERROR", "--clear-env"]);
         invocation =
             invocation.args(["-u".to_owned(), request.uid.to_string(), "-g".to_owned(), request.gid.to_string()]);
@@ -197,7 +218,8 @@ impl LxcProcess {
             if Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the engine did not start the process in time"));
             }
-            tokio::time::sleep(STEP).await;
+            // The sender lives in a task of ours; its end is an end as well.
+            let _ = tokio::time::timeout(STEP, self.code.wait_for(Option::is_some)).await;
         }
         Ok(())
     }

@@ -106,7 +106,9 @@ impl Folder {
 
     /// After it, or when something else was found.
     pub(crate) fn write_run(&self, last: Option<Started>) -> io::Result<()> {
-        let (path, next) = (self.file("run.json"), self.file("run.next"));
+        // A start and a look at the same instance may both come to this: each with a file of its own.
+        let next = self.file(&format!("run.{:?}.next", std::thread::current().id()));
+        let path = self.file("run.json");
         gone(std::fs::remove_file(&next))?;
         std::fs::write(&next, serde_json::to_vec(&Run { last, starting: None })?)?;
         gone(std::fs::remove_file(&path))?;
@@ -189,6 +191,20 @@ fn replace(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_may_write_the_record_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let id = "00000000-0000-4000-8000-000000000001".parse().unwrap();
+        let folder = Folder::of(root.path(), id);
+        std::fs::create_dir_all(folder.file("run.json").parent().unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|_| folder.write_run(None).unwrap()));
+            }
+        });
+        assert!(folder.file("run.json").exists());
+    }
 
     #[test]
     fn a_folder_is_gone_only_with_its_stamp() {

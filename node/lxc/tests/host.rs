@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use basalt_driver::{
-    Error, ExecRequest, GuestAccess, GuestIo, GuestSpec, IdMap, InstanceDriver, Limits, Nic, RootFs, State, testing,
+    Error, ExecRequest, GuestAccess, GuestIo, GuestSpec, IdMap, InstanceDriver, Joined, Limits, Nic, RootFs, State,
+    SwitchPort, testing,
 };
 use basalt_lxc::{LxcDriver, LxcOptions};
 use basalt_model::instance::StopMode;
@@ -268,7 +269,7 @@ async fn exec_passes_much_and_all_of_it() {
     let lines: Vec<String> = text(&said).lines().map(str::to_owned).collect();
     assert_eq!(lines[..5], ["/tmp", "1234", "5678", "5678", "b c"].map(String::from), "{said:?}");
     assert!(lines[5].trim().parse::<u32>().unwrap() <= 7, "{said:?}");
-    assert!(String::from_utf8_lossy(&sh(&driver, guest.id, "pwd").await.stdout).starts_with("/\n"));
+    assert!(String::from_utf8_lossy(&sh(&driver, guest.id, "pwd").await.stdout).starts_with("/root\n"));
     driver.destroy(guest.id).await.unwrap();
 }
 
@@ -366,8 +367,16 @@ async fn the_console_talks() {
     let seen = tokio::time::timeout(Duration::from_secs(30), tokio::task::spawn_blocking(talk)).await.unwrap().unwrap();
     assert!(seen.contains("hello"));
     drop(process);
-    let log = String::from_utf8(access(&driver).console_log(guest.id).await.unwrap()).unwrap();
-    assert!(log.contains("booted") && log.contains("hello"), "{log:?}");
+    // The engine answers the terminal first and writes its log after that.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let log = String::from_utf8(access(&driver).console_log(guest.id).await.unwrap()).unwrap();
+        if log.contains("booted") && log.contains("hello") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{log:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     driver.destroy(guest.id).await.unwrap();
 }
 
@@ -392,6 +401,7 @@ async fn limits_are_applied_at_start_and_live() {
         cpu_share_percent: None,
         memory: Some(64 << 20),
         processes: Some(50),
+        ..Limits::default()
     };
     up(&driver, &guest).await;
     let read = |one, two| control(&place, &guest, one, two);
@@ -466,11 +476,32 @@ async fn with_nic() {
         device: "nic".into(),
         name: "eth5".into(),
         host_name: "vtest7".into(),
-        bridge: "br7".into(),
+        joined: Joined::Bridge("br7".into()),
         mac: "00:16:3e:01:02:03".parse().unwrap(),
         mtu: Some(1420),
     });
+    let switched = Nic {
+        device: "switched".into(),
+        name: "eth6".into(),
+        host_name: "vtest8".into(),
+        // Nobody listens there: the guest starts nevertheless.
+        joined: Joined::Program(SwitchPort {
+            database: place.folder.path().join("db.sock"),
+            bridge: "br-int".into(),
+            port: "port".into(),
+            keys: vec!["iface-id"],
+        }),
+        mac: "00:16:3e:01:02:04".parse().unwrap(),
+        mtu: None,
+    };
+    guest.nics.push(switched);
     up(&driver, &guest).await;
+    let host = ip("link show vtest8").await.unwrap();
+    assert!(!host.contains("master") && host.contains(",UP"), "{host}");
+    let pid = testing::found(&driver, guest.id).await.pid.unwrap().to_string();
+    let features = ["--target", &pid, "--net", "ethtool", "--show-offload", "eth6"];
+    let features = HostRunner.run(Invocation::new("nsenter").args(features)).await.unwrap().text();
+    assert!(features.contains("tx-checksumming: off"), "{features}");
     let seen = text(&sh(&driver, guest.id, "cat /sys/class/net/eth5/address /sys/class/net/eth5/mtu").await);
     assert_eq!(seen, "00:16:3e:01:02:03\n1420");
     let host = ip("link show vtest7").await.unwrap();
@@ -677,6 +708,15 @@ async fn child_agent() {
     }
 }
 
+/// Whether a program runs in the guest: not in one that is about to be gone.
+async fn enters(driver: &LxcDriver, id: InstanceId) -> bool {
+    match access(driver).exec(id, testing::request(&["true"])).await {
+        Ok((_io, mut process)) => process.wait().await.is_ok_and(|code| code == 0),
+        Err(Error::NotRunning { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 async fn ends_soon(driver: &LxcDriver, id: InstanceId, round: u64) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while testing::found(driver, id).await.state != State::Stopped {
@@ -721,7 +761,7 @@ async fn the_agent_may_be_killed_at_any_moment() {
         match driver.inspect(spec.id).await.unwrap() {
             Some(found) if found.state == State::Running => {
                 running += 1;
-                if sh(&driver, spec.id, "true").await.code == 0 {
+                if enters(&driver, spec.id).await {
                     let again = GuestSpec { start: found.start, ..spec.clone() };
                     driver.start(&again).await.unwrap();
                     assert_eq!(testing::found(&driver, spec.id).await.pid, found.pid);

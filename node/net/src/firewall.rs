@@ -1,101 +1,38 @@
-//! One nftables table per bridge, replaced as a whole in one transaction.
-//!
-//! nft prints rules in its own words, so they are not compared with our text: kept are the text
-//! that we loaded and the listing that it gave. While both still hold, nothing is touched.
-//! The text is kept before it is loaded, the listing after: a kill in between loads it again.
+//! The rules of a bridge: one table each.
 
-use std::fmt::Write;
+use basalt_runtime::CommandRunner;
 
-use basalt_runtime::{CommandRunner, ExecError, Invocation};
-
-use crate::{BridgeSpec, Error, IfName, error::command, state::State};
-
-const TEXT: &str = "firewall.nft";
-const LISTED: &str = "firewall.listed";
+use crate::{
+    BridgeSpec, Error, IfName, forward, guard,
+    state::State,
+    table::{Table, hooked},
+};
 
 pub(crate) async fn ensure(runner: &dyn CommandRunner, state: &State, spec: &BridgeSpec) -> Result<(), Error> {
-    let bridge = &spec.name;
-    let Some(text) = ruleset(spec) else {
-        return match state.read(TEXT)? {
-            Some(_) => remove(runner, state, bridge).await,
-            None => Ok(()),
-        };
-    };
-    let listed = list(runner, bridge).await?;
-    if listed.is_some() && state.read(TEXT)?.as_deref() == Some(text.as_str()) && state.read(LISTED)? == listed {
-        return Ok(());
-    }
-    state.forget(LISTED)?;
-    state.write(TEXT, &text)?;
-    load(runner, bridge, &text, "load firewall rules").await?;
-    if let Some(listed) = list(runner, bridge).await? {
-        state.write(LISTED, &listed)?;
-    }
-    Ok(())
+    table(state, &spec.name).ensure(runner, &chains(spec)).await
 }
 
 /// Removes the table, whether it is there or not.
 pub(crate) async fn remove(runner: &dyn CommandRunner, state: &State, bridge: &IfName) -> Result<(), Error> {
-    match load(runner, bridge, &absent(bridge), "remove firewall rules").await {
-        // Without the program no table of ours was ever loaded.
-        Err(Error::MissingProgram { .. }) if state.read(TEXT)?.is_none() => {}
-        other => other?,
-    }
-    state.forget(LISTED)?;
-    state.forget(TEXT)
+    table(state, bridge).remove(runner).await
 }
 
-async fn load(runner: &dyn CommandRunner, bridge: &IfName, text: &str, step: &'static str) -> Result<(), Error> {
-    let nft = Invocation::new("nft").args(["-f", "-"]).stdin(text);
-    runner.run(nft).await.map(drop).map_err(|source| command(bridge, step, source))
+fn table<'a>(state: &'a State, bridge: &'a IfName) -> Table<'a> {
+    Table { family: "inet", name: format!("basalt_{bridge}"), state, of: bridge }
 }
 
-/// The table as nft shows it, without counters; `None` when there is none.
-async fn list(runner: &dyn CommandRunner, bridge: &IfName) -> Result<Option<String>, Error> {
-    let nft = Invocation::new("nft").args(["-s", "list", "table", "inet", &table(bridge)]);
-    match runner.run(nft).await {
-        Ok(done) => Ok(Some(done.text())),
-        Err(error @ ExecError::Failed { .. }) if error.stderr().contains("No such file or directory") => Ok(None),
-        Err(error) => Err(command(bridge, "list firewall rules", error)),
-    }
-}
-
-fn table(bridge: &IfName) -> String {
-    format!("basalt_{bridge}")
-}
-
-/// Deleting alone fails when there is nothing to delete; naming the table first makes it.
-fn absent(bridge: &IfName) -> String {
-    let table = table(bridge);
-    format!("table inet {table}\ndelete table inet {table}\n")
-}
-
-/// The whole table; `None` when the bridge needs none.
-pub(crate) fn ruleset(spec: &BridgeSpec) -> Option<String> {
+/// All chains; none when the bridge needs none.
+fn chains(spec: &BridgeSpec) -> Vec<String> {
+    let forwards = forward::rules(spec);
+    let nat = [forward::hairpin(spec), nat(spec)].concat();
     let chains = [
-        chain("nat", "nat hook postrouting priority srcnat", nat(spec)),
-        chain("input", "filter hook input priority filter", input(spec)),
-        chain("forward", "filter hook forward priority filter", forward(spec)),
+        hooked("inward", "nat hook prerouting priority dstnat", &forwards),
+        hooked("inward_own", "nat hook output priority -100", &forwards),
+        hooked("nat", "nat hook postrouting priority srcnat", &nat),
+        hooked("input", "filter hook input priority filter", &input(spec)),
+        hooked("forward", "filter hook forward priority filter", &routed(spec)),
     ];
-    let chains: Vec<String> = chains.into_iter().flatten().collect();
-    if chains.is_empty() {
-        return None;
-    }
-    let table = table(&spec.name);
-    Some(format!("{}table inet {table} {{\n{}}}\n", absent(&spec.name), chains.join("\n")))
-}
-
-fn chain(name: &str, hook: &str, rules: Vec<String>) -> Option<String> {
-    if rules.is_empty() {
-        return None;
-    }
-    let mut text = format!("\tchain {name} {{\n\t\ttype {hook}; policy accept;\n");
-    for rule in rules {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "\t\t{rule}");
-    }
-    text.push_str("\t}\n");
-    Some(text)
+    chains.into_iter().flatten().chain(guard::chains(spec)).collect()
 }
 
 fn nat(spec: &BridgeSpec) -> Vec<String> {
@@ -126,7 +63,7 @@ fn input(spec: &BridgeSpec) -> Vec<String> {
     rules
 }
 
-fn forward(spec: &BridgeSpec) -> Vec<String> {
+fn routed(spec: &BridgeSpec) -> Vec<String> {
     let families = [
         ("ipv4", spec.ipv4.is_some(), spec.ipv4_routing, spec.ipv4_firewall),
         ("ipv6", spec.ipv6.is_some(), spec.ipv6_routing, spec.ipv6_firewall),

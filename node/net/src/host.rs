@@ -16,8 +16,9 @@ use tokio::sync::Mutex;
 use tracing::info;
 
 use crate::{
-    BridgeSpec, Error, HwAddr, IfName, Lease, Link, Scope, dnsmasq, firewall,
+    BridgeSpec, Error, HwAddr, IfName, Lease, Link, PortRules, Scope, dnsmasq, firewall,
     netlink::{self, Change},
+    ports,
     state::{self, State},
     sysctl,
 };
@@ -120,6 +121,37 @@ impl Host {
         netlink::change(link.index, change).await.map_err(failed(port, "attach it to its bridge"))
     }
 
+    /// Holds the guests' ends of bridges to these rules, and to none that are not among them. Rules go by the name of the
+    /// host's end: they hold before there is such an interface, and when there is another of that name.
+    pub async fn ensure_ports(&self, ports: &[PortRules]) -> Result<(), Error> {
+        let _one = self.changes.lock().await;
+        ports::ensure(&*self.runner, &State::of_ports(&self.state_dir), ports).await
+    }
+
+    /// Makes a veth pair with both ends on this host, and switches both on. [`Host::remove_port`] of one end removes it.
+    pub async fn ensure_pair(&self, one: &IfName, other: &IfName) -> Result<(), Error> {
+        let _one = self.changes.lock().await;
+        if find(one).await?.is_none() {
+            info!(%one, %other, "creating a pair");
+            netlink::create_pair(one, other).await.map_err(failed(one, "create it"))?;
+        }
+        for name in [one, other] {
+            let link = find(name).await?.ok_or_else(|| Error::NotFound { name: name.clone() })?;
+            if !link.is_kind("veth") {
+                return Err(Error::Foreign { name: name.clone() });
+            }
+            switch_on(name, &link).await?;
+        }
+        Ok(())
+    }
+
+    /// Switches an interface on that exists, ours or not.
+    pub async fn ensure_up(&self, name: &IfName) -> Result<(), Error> {
+        let _one = self.changes.lock().await;
+        let link = find(name).await?.ok_or_else(|| Error::NotFound { name: name.clone() })?;
+        switch_on(name, &link).await
+    }
+
     /// Deletes a leaked veth or tap; it may be gone already. Other kinds are refused.
     pub async fn remove_port(&self, port: &IfName) -> Result<(), Error> {
         let _one = self.changes.lock().await;
@@ -188,6 +220,15 @@ impl Host {
             netlink::change(link.index, change).await.map_err(failed(name, "change it"))?;
         }
         Ok(link)
+    }
+}
+
+async fn switch_on(name: &IfName, link: &Link) -> Result<(), Error> {
+    match link.up {
+        true => Ok(()),
+        false => netlink::change(link.index, Change { up: true, ..Change::default() })
+            .await
+            .map_err(failed(name, "switch it on")),
     }
 }
 

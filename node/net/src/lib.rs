@@ -3,8 +3,9 @@
 //! ```text
 //! BridgeSpec --ensure_bridge--> bridge link, addresses   (rtnetlink)
 //!                               forwarding switches      (/proc/sys/net)
-//!                               table inet basalt_NAME   (nft -f -, one transaction)
+//!                               table inet basalt_NAME   (nft -f -, one transaction: NAT, lists, forwards)
 //!                               dnsmasq                  (a daemon that outlives the agent)
+//! PortRules  --ensure_ports--->  table bridge basalt_ports (what guests may send and receive)
 //! state_dir/NAME/               marker, leases, static hosts, what was loaded last
 //! ```
 //!
@@ -19,21 +20,29 @@
 //! It works in the network namespace of the calling thread's process, keeps no connection open, and
 //! does not make the veth pairs of containers (LXC does) or remember who should have one.
 
+pub mod dns;
 mod dnsmasq;
 mod error;
 mod firewall;
+mod forward;
+mod guard;
 mod host;
 mod name;
 mod netlink;
 mod netns;
+mod ports;
 mod spec;
 mod state;
 mod sysctl;
+mod table;
 
 pub use dnsmasq::lease::Lease;
 pub use error::Error;
+pub use forward::Forward;
+pub use guard::{Guard, GuardRule, NicGuard, Verdict};
 pub use host::Host;
 pub use name::{DnsName, HwAddr, IfName, InvalidName};
 pub use netlink::{Address, Counters, Link, Scope};
 pub use netns::netns_addresses;
+pub use ports::{PortRules, Source};
 pub use spec::{BridgeSpec, StaticLease};

@@ -18,7 +18,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
     link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
 };
-use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use tokio::time::timeout;
 
 use crate::{HwAddr, IfName};
@@ -164,6 +164,11 @@ pub(crate) async fn create_bridge(name: &IfName, mac: HwAddr) -> io::Result<()> 
         handle.link().add(message).execute().await
     })
     .await
+}
+
+pub(crate) async fn create_pair(one: &IfName, other: &IfName) -> io::Result<()> {
+    let message = LinkVeth::new(one.as_str(), other.as_str()).build();
+    with(async |handle| handle.link().add(message).execute().await).await
 }
 
 pub(crate) async fn change(index: u32, change: Change) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::{DnsName, Error, HwAddr, IfName};
+use crate::{DnsName, Error, Forward, Guard, HwAddr, IfName, NicGuard};
 
 /// An address, and a name, that DHCP gives to one client.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +63,12 @@ pub struct BridgeSpec {
     pub dns_domain: Option<DnsName>,
     /// Fixed addresses and names.
     pub static_leases: Vec<StaticLease>,
+    /// What may cross between the guests and the rest; without, everything.
+    pub guard: Option<Guard>,
+    /// Interfaces for which something else holds.
+    pub nic_guards: Vec<NicGuard>,
+    /// Addresses of this host whose traffic goes to guests.
+    pub forwards: Vec<Forward>,
 }
 
 impl BridgeSpec {
@@ -88,6 +94,9 @@ impl BridgeSpec {
             ipv6_dhcp_stateful: false,
             dns_domain: None,
             static_leases: Vec::new(),
+            guard: None,
+            nic_guards: Vec::new(),
+            forwards: Vec::new(),
         }
     }
 

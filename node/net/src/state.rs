@@ -21,6 +21,11 @@ impl State {
         Self { dir: root.join(bridge.as_str()) }
     }
 
+    /// What is kept for the interfaces of guests; its name is none of a bridge.
+    pub(crate) fn of_ports(root: &Path) -> Self {
+        Self { dir: root.join(".ports") }
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.dir.join(file)
     }

@@ -7,6 +7,10 @@
 
 #[path = "host/bed.rs"]
 mod bed;
+#[path = "host/guard.rs"]
+mod guard;
+#[path = "host/ports.rs"]
+mod ports;
 
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
@@ -308,7 +312,34 @@ fn futures_can_move_between_threads() {
     drop(movable(host.remove_bridge(&name)));
     drop(movable(host.ensure_port(&name, &name, None)));
     drop(movable(host.remove_port(&name)));
+    drop(movable(host.ensure_ports(&[])));
     drop(movable(host.list_bridges()));
     drop(movable(host.leases(&name)));
     drop(movable(netns_addresses(1)));
+}
+
+#[test]
+fn pairs_are_made_once_and_go_together() {
+    in_namespace(async || {
+        let bed = Bed::new();
+        let (host, one, other) = (bed.host(), name("pair0"), name("pair1"));
+        host.ensure_pair(&one, &other).await.unwrap();
+        out("ip link set pair1 down");
+        let index = |links: &[basalt_net::Link], of: &str| links.iter().find(|l| l.name == of).map(|l| (l.index, l.up));
+        let before = host.list_links().await.unwrap();
+        host.ensure_pair(&one, &other).await.unwrap();
+        let after = host.list_links().await.unwrap();
+        assert_eq!(index(&after, "pair0"), index(&before, "pair0"), "made once");
+        assert!(index(&after, "pair0").unwrap().1 && index(&after, "pair1").unwrap().1, "both are on");
+        assert!(host.list_bridges().await.unwrap().is_empty());
+        out("ip link add dummy7 type bridge");
+        let foreign = host.ensure_pair(&name("dummy7"), &other).await;
+        assert!(matches!(foreign, Err(Error::Foreign { .. })), "{foreign:?}");
+        host.ensure_up(&name("dummy7")).await.unwrap();
+        assert!(index(&host.list_links().await.unwrap(), "dummy7").unwrap().1);
+        assert!(matches!(host.ensure_up(&name("nowhere")).await, Err(Error::NotFound { .. })));
+        host.remove_port(&one).await.unwrap();
+        let left = host.list_links().await.unwrap();
+        assert!(index(&left, "pair0").is_none() && index(&left, "pair1").is_none());
+    });
 }

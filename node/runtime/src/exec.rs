@@ -10,7 +10,7 @@
 mod host;
 pub(crate) mod scripted;
 
-use std::{fmt, io, os::fd::OwnedFd, process::ExitStatus, time::Duration};
+use std::{fmt, io, os::fd::OwnedFd, path::PathBuf, process::ExitStatus, time::Duration};
 
 use async_trait::async_trait;
 use tokio::process::{ChildStdin, ChildStdout};
@@ -29,6 +29,8 @@ pub struct Invocation {
     pub args: Vec<String>,
     /// Variables added to the inherited environment.
     pub env: Vec<(String, String)>,
+    /// Working directory; without, the agent's own.
+    pub folder: Option<PathBuf>,
     /// The child and its group are killed this long after the start.
     pub deadline: Duration,
     /// Bytes for its stdin, which is closed after them; without, stdin is empty.
@@ -38,7 +40,14 @@ pub struct Invocation {
 impl Invocation {
     /// A command without arguments and a deadline of 60 s.
     pub fn new(program: impl Into<String>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), deadline: DEFAULT_DEADLINE, stdin: None }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: None,
+            deadline: DEFAULT_DEADLINE,
+            stdin: None,
+        }
     }
 
     /// Adds one argument.
@@ -63,6 +72,13 @@ impl Invocation {
     #[must_use]
     pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
         self
     }
 

@@ -2,14 +2,18 @@
 //! id range) and records it as `volatile.*` before it is used.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use basalt_driver::{Disk, GuestSpec, IdMap, Limits, Nic, RootFs};
+use basalt_driver::{Disk, GuestSpec, IdMap, Joined, Limits, Nic, RootFs};
 use basalt_model::command::InstanceCommand;
-use basalt_model::config::is_true;
+use basalt_model::config::{is_false, is_true};
 use basalt_model::device::Device;
 use basalt_model::instance::{Config, Instance};
 use basalt_model::limit::{Allowance, Cpu, parse_allowance, parse_cpu, parse_memory};
+use basalt_model::network::port;
 use basalt_model::{ClusterState, Command, InstanceId, Mac, PoolName, StateView};
 use rand::Rng;
 use sha2::{Digest, Sha256};
@@ -58,7 +62,7 @@ pub(super) async fn build(
         draw(instance, &mut drawn, "volatile.idmap.base", || map.base.to_string());
     }
     let devices = view.parsed_devices(&instance.project, &instance.spec);
-    let nics = nics(view, instance, &devices, &mut drawn)?;
+    let nics = nics(parts, view, (instance, &devices), &mut drawn).await?;
     record(parts, wanted, drawn).await?;
     let root = root(parts, view, instance, map).await?;
     Ok(GuestSpec {
@@ -75,7 +79,7 @@ pub(super) async fn build(
         nesting: key("security.nesting").is_some_and(is_true),
         limits: limits(&config, parts, instance.id)?,
         nics,
-        disks: disks(&devices),
+        disks: disks(&devices, view.disk_paths(&instance.project).as_deref())?,
         environment: environment(&config),
         raw: key("raw.lxc").map(str::to_owned),
     })
@@ -116,26 +120,49 @@ async fn root(parts: &Parts, view: &StateView, instance: &Instance, map: Option<
     let root =
         store.root(instance.id).await.map_err(|e| basalt_runtime::chain(&e))?.ok_or("its root volume is not there")?;
     let Some(map) = map.filter(|_| !root.idmap_mounts) else {
+        if let Some(map) = map {
+            let_in(&root.path, map).map_err(|error| format!("its root's folder: {error}"))?;
+        }
         return Ok(RootFs { path: root.path, shifted: None });
     };
     // The file system cannot be mounted with an id map: the files themselves get the container's ids, once.
+    let _held = parts.pools.lock(instance.id).write().await;
     basalt_storage::shift::shift(&root.path, map.base, map.size).await.map_err(|e| basalt_runtime::chain(&e))?;
     Ok(RootFs { path: root.path, shifted: Some(map) })
 }
 
-fn nics(
+/// Lets the container's root, and nobody else of the host, through the folder that its root file system is in: when it
+/// reboots by itself, the engine opens that path under the container's own ids.
+fn let_in(root: &Path, map: IdMap) -> std::io::Result<()> {
+    let Some(folder) = root.parent() else { return Ok(()) };
+    let found = std::fs::metadata(folder)?;
+    if found.mode() & 0o001 != 0 || (found.gid() == map.base && found.mode() & 0o010 != 0) {
+        return Ok(());
+    }
+    chown(folder, None, Some(map.base))?;
+    std::fs::set_permissions(folder, Permissions::from_mode((found.mode() & 0o7700) | 0o010))
+}
+
+async fn nics(
+    parts: &Parts,
     view: &StateView,
-    instance: &Instance,
-    devices: &[(String, Device)],
+    (instance, devices): (&Instance, &[(String, Device)]),
     drawn: &mut BTreeMap<String, Option<String>>,
 ) -> Result<Vec<Nic>, String> {
     let mut nics: Vec<Nic> = Vec::new();
+    let logical = port::of(view, instance);
     for (name, device) in devices {
         let Device::Nic { network, parent, name: inside, mac, mtu, .. } = device else { continue };
-        let bridge = match (network, parent) {
-            (Some(network), _) => network.to_string(),
-            (None, Some(parent)) => parent.clone(),
-            (None, None) => return Err(format!("device {name} names no network")),
+        let (joined, usual) = match (logical.iter().find(|port| port.device == *name), network, parent) {
+            (Some(port), ..) => {
+                let overlay = parts.overlay.as_ref();
+                let lack = "this member has no switch for logical networks (Open vSwitch; [ovn] in basaltd.toml)";
+                let (joined, mtu) = overlay.ok_or(lack)?.interface(port).await;
+                (joined, Some(mtu))
+            }
+            (None, Some(network), _) => (Joined::Bridge(network.to_string()), None),
+            (None, None, Some(parent)) => (Joined::Bridge(parent.clone()), None),
+            (None, None, None) => return Err(format!("device {name} names no network")),
         };
         let inside = inside.clone().unwrap_or_else(|| free_interface(&nics));
         let key = format!("volatile.{name}.hwaddr");
@@ -147,7 +174,7 @@ fn nics(
         };
         let host_name = host_interface(instance.id, name);
         draw(instance, drawn, &format!("volatile.{name}.host_name"), || host_name.clone());
-        nics.push(Nic { device: name.clone(), name: inside, host_name, bridge, mac, mtu: *mtu });
+        nics.push(Nic { device: name.clone(), name: inside, host_name, joined, mac, mtu: mtu.or(usual) });
     }
     Ok(nics)
 }
@@ -173,19 +200,48 @@ fn fresh_mac(view: &StateView) -> Mac {
     }
 }
 
-fn disks(devices: &[(String, Device)]) -> Vec<Disk> {
-    let disk = |(name, device): &(String, Device)| match device {
-        Device::Disk { source, path, readonly } => {
-            Some(Disk { device: name.clone(), source: source.into(), path: path.clone(), readonly: *readonly })
-        }
-        Device::Root { .. } | Device::Nic { .. } | Device::None => None,
-    };
-    devices.iter().filter_map(disk).collect()
+/// Folders of the host for the guest. With `within` only what really lies in one of those: a guest may have made a
+/// link, in a folder that it shares with the host, that points elsewhere.
+fn disks(devices: &[(String, Device)], within: Option<&[String]>) -> Result<Vec<Disk>, String> {
+    let mut disks = Vec::new();
+    for (name, device) in devices {
+        let Device::Disk { source, path, readonly } = device else { continue };
+        let source = match within {
+            None => source.into(),
+            Some(folders) => real(source, folders).map_err(|why| format!("device {name}: {source}: {why}"))?,
+        };
+        disks.push(Disk { device: name.clone(), source, path: path.clone(), readonly: *readonly });
+    }
+    Ok(disks)
+}
+
+fn real(source: &str, folders: &[String]) -> Result<PathBuf, String> {
+    let real = std::fs::canonicalize(source).map_err(|e| e.to_string())?;
+    let inside = |folder: &String| std::fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder));
+    match folders.iter().any(inside) {
+        true => Ok(real),
+        false => Err("leads out of the folders that the project may use (restricted.devices.disk.paths)".into()),
+    }
 }
 
 fn environment(config: &Config) -> BTreeMap<String, String> {
     let own = |(key, value): (&String, &String)| Some((key.strip_prefix("environment.")?.to_owned(), value.clone()));
     config.iter().filter_map(own).collect()
+}
+
+/// The keys of a family, without what they have in common.
+fn family(config: &Config, prefix: &str) -> BTreeMap<String, String> {
+    let own = |(key, value): (&String, &String)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone()));
+    config.iter().filter(|(_, value)| !value.is_empty()).filter_map(own).collect()
+}
+
+fn sysctls(config: &Config) -> Result<BTreeMap<String, String>, String> {
+    let all = family(config, "linux.sysctl.");
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    match all.keys().find(|name| !name.chars().all(plain) || name.contains("..")) {
+        None => Ok(all),
+        Some(bad) => Err(format!("linux.sysctl.{bad}: is not the name of a setting")),
+    }
 }
 
 fn limits(config: &Config, parts: &Parts, id: InstanceId) -> Result<Limits, String> {
@@ -208,6 +264,11 @@ fn limits(config: &Config, parts: &Parts, id: InstanceId) -> Result<Limits, Stri
         cpu_set,
         cpu_quota,
         cpu_share_percent,
+        cpu_priority: key("limits.cpu.priority").map(str::parse).transpose().map_err(|_| "limits.cpu.priority")?,
+        memory_soft: key("limits.memory.enforce") == Some("soft"),
+        no_swap: key("limits.memory.swap").is_some_and(is_false),
+        rlimits: family(config, "limits.kernel."),
+        sysctls: sysctls(config)?,
         memory: key("limits.memory").map(parse_memory).transpose()?.map(|memory| memory.on_host(parts.memory)),
         processes: key("limits.processes").map(str::parse).transpose().map_err(|_| "limits.processes: not a number")?,
     })
@@ -224,6 +285,23 @@ fn spread(id: InstanceId, count: u32, cpus: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_does_not_lead_out_of_the_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let (open, shut) = (folder.path().join("open"), folder.path().join("shut"));
+        for made in [&open.join("data"), &shut] {
+            std::fs::create_dir_all(made).unwrap();
+        }
+        std::os::unix::fs::symlink(&shut, open.join("out")).unwrap();
+        std::os::unix::fs::symlink(open.join("data"), open.join("in")).unwrap();
+        let folders = [open.to_str().unwrap().to_owned()];
+        let asked = |name: &str| real(open.join(name).to_str().unwrap(), &folders);
+        assert_eq!(asked("data"), Ok(open.canonicalize().unwrap().join("data")));
+        assert_eq!(asked("in"), Ok(open.canonicalize().unwrap().join("data")));
+        assert!(asked("out").unwrap_err().contains("restricted.devices.disk.paths"));
+        assert!(asked("missing").is_err());
+    }
 
     #[test]
     fn host_interfaces_fit_the_kernel_and_stay_the_same() {

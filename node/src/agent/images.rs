@@ -1,8 +1,8 @@
 //! Images on this host: files fetched from a member that holds them, unpacked once into each pool that needs them.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use basalt_model::command::ImageCommand;
@@ -28,8 +28,11 @@ pub struct ImageShelf {
     /// One at a time: whoever comes second finds the work done.
     busy: tokio::sync::Mutex<()>,
     /// Uploaded or fetched, and not yet in the replicated state: not to be swept.
-    pending: Mutex<BTreeSet<Fingerprint>>,
+    pending: Mutex<BTreeMap<Fingerprint, Instant>>,
 }
+
+/// An image that did not get into the replicated state for so long never will: its operation has failed.
+const PENDING: Duration = Duration::from_secs(900);
 
 impl ImageShelf {
     /// Images lie in `store`; missing ones come through `fetch`.
@@ -39,7 +42,16 @@ impl ImageShelf {
 
     /// Keeps `fingerprint` from being swept until the replicated state knows it.
     pub fn protect(&self, fingerprint: Fingerprint) {
-        self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(fingerprint);
+        self.pending().insert(fingerprint, Instant::now());
+    }
+
+    /// What the replicated state knows needs no protection any more: it may go as soon as it is removed there.
+    pub(super) fn known(&self, view: &StateView) {
+        self.pending().retain(|fingerprint, _| !view.images.contains_key(fingerprint));
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Instant>> {
+        self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The files of an image, fetched from another holder if need be.
@@ -63,19 +75,31 @@ impl ImageShelf {
         if let Some(files) = self.store.get(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
             return Ok(files);
         }
+        self.fetch_any(me, image, online).await?;
+        let files = self.store.get(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))?;
+        files.ok_or_else(|| format!("image {fingerprint} vanished after it was fetched"))
+    }
+
+    async fn fetch_any(&self, me: NodeId, image: &Image, online: impl Fn(NodeId) -> bool) -> Result<(), String> {
         let mut reasons = Vec::new();
         let mut holders: Vec<NodeId> = image.holders.iter().copied().filter(|node| *node != me).collect();
         holders.sort_by_key(|node| !online(*node));
         for holder in holders {
             match self.fetch.fetch(image, holder, &self.store).await {
-                Ok(()) => {
-                    let files = self.store.get(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))?;
-                    return files.ok_or_else(|| format!("image {fingerprint} vanished after it was fetched"));
-                }
+                Ok(()) => return Ok(()),
                 Err(why) => reasons.push(why),
             }
         }
-        Err(format!("image {fingerprint} cannot be fetched from any member that holds it: {}", reasons.join("; ")))
+        let (image, reasons) = (&image.fingerprint, reasons.join("; "));
+        Err(format!("image {image} cannot be fetched from any member that holds it: {reasons}"))
+    }
+
+    /// Gets a copy that nobody waits for: out of the way of those who wait for an image.
+    pub(super) async fn copy(&self, me: NodeId, image: &Image, view: &StateView) -> Result<(), String> {
+        match self.store.get(&image.fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
+            Some(_) => Ok(()),
+            None => self.fetch_any(me, image, |node| view.online(node)).await,
+        }
     }
 
     /// Makes sure that `pool` has the image unpacked; returns the origin for a volume.
@@ -84,12 +108,8 @@ impl ImageShelf {
         parts: &Parts,
         view: &StateView,
         (pool, store): (&PoolName, &dyn VolumeStore),
-        origin: &'a basalt_model::instance::Origin,
+        fingerprint: &'a Fingerprint,
     ) -> Result<Origin<'a>, String> {
-        let fingerprint = match origin {
-            basalt_model::instance::Origin::Empty => return Ok(Origin::Empty),
-            basalt_model::instance::Origin::Image(fingerprint) => fingerprint,
-        };
         if store.has_image(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
             return Ok(Origin::Image(fingerprint));
         }
@@ -118,15 +138,19 @@ impl ImageShelf {
             here.extend(store.images().await.unwrap_or_default());
         }
         {
-            let mut pending = self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            pending.retain(|fingerprint| !view.images.contains_key(fingerprint));
-            here.retain(|fingerprint| !view.images.contains_key(fingerprint) && !pending.contains(fingerprint));
+            let mut pending = self.pending();
+            pending.retain(|fingerprint, since| !view.images.contains_key(fingerprint) && since.elapsed() < PENDING);
+            here.retain(|fingerprint| !view.images.contains_key(fingerprint) && !pending.contains_key(fingerprint));
         }
         if here.is_empty() {
             return;
         }
         let Ok(fresh) = parts.cluster.linearizable().await else { return };
         for fingerprint in here.into_iter().filter(|fingerprint| !fresh.images.contains_key(fingerprint)) {
+            // It may have come while we asked.
+            if self.pending().contains_key(&fingerprint) {
+                continue;
+            }
             for (pool, store) in parts.pools.open() {
                 if let Err(error) = store.destroy_image(&fingerprint).await {
                     tracing::debug!(%pool, %error, "the unpacked image is still in use");

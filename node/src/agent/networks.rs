@@ -1,31 +1,43 @@
 //! Managed bridges on this host: made from the replicated definition, with the static leases of the instances here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use basalt_model::config::{is_false, is_true, parse_expiry};
 use basalt_model::device::Device;
 use basalt_model::instance::Instance;
-use basalt_model::network::Network;
-use basalt_model::{Mac, NetworkName, NodeId, StateView};
-use basalt_net::{BridgeSpec, DnsName, Host, HwAddr, IfName, StaticLease};
+use basalt_model::network::{Network, NetworkKind};
+use basalt_model::{ClusterState, InstanceId, Mac, NetworkName, NodeId, StateView};
+use basalt_net::{BridgeSpec, DnsName, Host, HwAddr, IfName, NicGuard, PortRules, StaticLease};
 
-use super::{Parts, guest};
+use super::{Parts, guest, ports, rules};
 
 /// The bridges of this host.
 #[derive(Debug)]
 pub struct Networks {
-    host: Host,
+    host: Arc<Host>,
     /// What each was last made from, and the error if that failed.
     made: Mutex<BTreeMap<NetworkName, (BridgeSpec, Option<String>)>>,
+    /// Locked while it is put in force, so that the latest stands.
+    held: tokio::sync::Mutex<Held>,
+    /// Interfaces with lists of their own, by instance, as their bridges were last told.
+    guards: Mutex<BTreeMap<InstanceId, Vec<(NetworkName, NicGuard)>>>,
+}
+
+/// What the interfaces of each instance here are held to.
+#[derive(Debug, Default)]
+struct Held {
+    rules: BTreeMap<InstanceId, Vec<PortRules>>,
+    /// Whether the host has taken all of it.
+    in_force: bool,
 }
 
 impl Networks {
     /// Nothing is made yet.
-    pub fn new(host: Host) -> Self {
-        Networks { host, made: Mutex::default() }
+    pub fn new(host: Arc<Host>) -> Self {
+        Networks { host, made: Mutex::default(), held: tokio::sync::Mutex::default(), guards: Mutex::default() }
     }
 
     /// Leases that DHCP gave out here: MAC, address, host name.
@@ -49,12 +61,13 @@ impl Networks {
 
     /// Makes what is defined, removes what no longer is.
     pub(super) async fn pass(&self, parts: &Parts, view: &StateView) {
-        for network in view.networks.values() {
+        for network in defined_bridges(view) {
             match spec(network, view, parts.me) {
                 Ok(wanted) => self.ensure(network, wanted).await,
                 Err(why) => tracing::error!(network = %network.name, why, "the network cannot be realised"),
             }
         }
+        self.hold_all(parts, view).await;
         self.remove_strays(parts, view).await;
         self.remove_leaked_ports(parts, view).await;
     }
@@ -63,7 +76,11 @@ impl Networks {
     pub(super) async fn ready_for(&self, parts: &Parts, view: &StateView, instance: &Instance) -> Result<(), String> {
         for (_, device) in view.parsed_devices(&instance.project, &instance.spec) {
             let Device::Nic { network: Some(name), .. } = device else { continue };
-            let network = view.networks.get(&name).ok_or_else(|| format!("network {name} does not exist"))?;
+            let network = view.network_of(&instance.project, &name);
+            let network = network.ok_or_else(|| format!("network {name} does not exist"))?;
+            if network.kind != NetworkKind::Bridge {
+                continue;
+            }
             let wanted = spec(network, view, parts.me)?;
             let done = self.made().get(&name).is_some_and(|(made, error)| *made == wanted && error.is_none());
             if !done {
@@ -84,10 +101,75 @@ impl Networks {
         self.made().insert(network.name.clone(), (wanted, error));
     }
 
+    /// Puts in force what the interfaces of all instances here are held to.
+    async fn hold_all(&self, parts: &Parts, view: &StateView) {
+        let mut held = self.held.lock().await;
+        let all = view.living_on(parts.me).map(|instance| (instance.id, ports::of(view, instance)));
+        held.rules = all.filter(|(_, rules)| !rules.is_empty()).collect();
+        if let Err(why) = self.put_in_force(&mut held).await {
+            tracing::warn!(why, "limits and filters of interfaces are not as they are to be; trying again");
+        }
+    }
+
+    /// The same for one instance whose home is here, if anything of it has changed.
+    pub(super) async fn hold(&self, view: &ClusterState, instance: &Instance) -> Result<(), String> {
+        let rules = ports::of(view, instance);
+        let mut held = self.held.lock().await;
+        let same = held.rules.get(&instance.id).map(Vec::as_slice).unwrap_or_default() == rules;
+        if held.in_force && same {
+            return Ok(());
+        }
+        match rules.is_empty() {
+            true => held.rules.remove(&instance.id),
+            false => held.rules.insert(instance.id, rules),
+        };
+        self.put_in_force(&mut held).await
+    }
+
+    /// Tells bridges of the lists that an instance's interfaces have, if those have changed.
+    pub(super) async fn guard(&self, parts: &Parts, view: &StateView, instance: &Instance) -> Result<(), String> {
+        let now = ports::guards(view, instance);
+        let lock = || self.guards.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = lock().get(&instance.id).cloned().unwrap_or_default();
+        if now == before {
+            return Ok(());
+        }
+        let named: BTreeSet<&NetworkName> = before.iter().chain(&now).map(|(name, _)| name).collect();
+        let bridges = defined_bridges(view).filter(|network| named.contains(&network.name));
+        for network in bridges {
+            self.ensure(network, spec(network, view, parts.me)?).await;
+            if let Some((_, Some(error))) = self.made().get(&network.name) {
+                return Err(format!("network {}: {error}", network.name));
+            }
+        }
+        match now.is_empty() {
+            true => lock().remove(&instance.id),
+            false => lock().insert(instance.id, now),
+        };
+        Ok(())
+    }
+
+    /// An instance is gone from here.
+    pub(super) async fn release(&self, id: InstanceId) -> Result<(), String> {
+        self.guards.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&id);
+        let mut held = self.held.lock().await;
+        match held.rules.remove(&id) {
+            Some(_) => self.put_in_force(&mut held).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn put_in_force(&self, held: &mut Held) -> Result<(), String> {
+        let all: Vec<PortRules> = held.rules.values().flatten().cloned().collect();
+        let done = self.host.ensure_ports(&all).await.map_err(|e| basalt_runtime::chain(&e));
+        held.in_force = done.is_ok();
+        done
+    }
+
     /// Bridges of ours that the cluster does not define; the quorum must confirm it.
     async fn remove_strays(&self, parts: &Parts, view: &StateView) {
         let Ok(bridges) = self.host.list_bridges().await else { return };
-        let defined = |view: &StateView, name: &IfName| view.networks.keys().any(|n| n.as_str() == name.as_str());
+        let defined = |view: &StateView, name: &IfName| defined_bridges(view).any(|n| n.name.as_str() == name.as_str());
         let strays: Vec<IfName> = bridges.into_iter().filter(|name| !defined(view, name)).collect();
         if strays.is_empty() {
             return;
@@ -124,6 +206,11 @@ impl Networks {
     }
 }
 
+/// Networks that are a bridge of this host.
+fn defined_bridges(view: &StateView) -> impl Iterator<Item = &Network> {
+    view.networks.values().filter(|n| n.kind == NetworkKind::Bridge)
+}
+
 /// The bridge that a network means on this node.
 fn spec(network: &Network, view: &StateView, me: NodeId) -> Result<BridgeSpec, String> {
     let key = |name: &str| network.config.get(name).map(String::as_str).filter(|v| !v.is_empty() && *v != "none");
@@ -150,6 +237,10 @@ fn spec(network: &Network, view: &StateView, me: NodeId) -> Result<BridgeSpec, S
     let domain = key("dns.domain").unwrap_or("basalt");
     spec.dns_domain = Some(DnsName::new(domain).map_err(|e| basalt_runtime::chain(&e))?);
     spec.static_leases = static_leases(network, view, me);
+    spec.guard = rules::guard(view, network);
+    let guards = view.living_on(me).flat_map(|instance| ports::guards(view, instance));
+    spec.nic_guards = guards.filter(|(on, _)| *on == network.name).map(|(_, guard)| guard).collect();
+    spec.forwards = rules::forwards(network);
     Ok(spec)
 }
 
@@ -159,9 +250,10 @@ fn static_leases(network: &Network, view: &StateView, me: NodeId) -> Vec<StaticL
     for instance in view.living_on(me) {
         for (name, device) in view.parsed_devices(&instance.project, &instance.spec) {
             let Device::Nic { network: Some(on), mac, ipv4, ipv6, .. } = device else { continue };
+            let here = network.goes_by(&view.meant(&instance.project, &on));
             let drawn =
                 instance.spec.config.get(&format!("volatile.{name}.hwaddr")).and_then(|m| m.parse::<Mac>().ok());
-            let Some(mac) = mac.or(drawn).filter(|_| on == network.name && (ipv4.is_some() || ipv6.is_some())) else {
+            let Some(mac) = mac.or(drawn).filter(|_| here && (ipv4.is_some() || ipv6.is_some())) else {
                 continue;
             };
             let hostname = DnsName::new(instance.name.as_str()).ok();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use basalt_model::InstanceId;
 use basalt_model::instance::Instance;
+use basalt_model::{Epoch, InstanceId};
 
 use super::Parts;
 use super::plan::{Actual, FoundVolume};
@@ -40,6 +40,11 @@ pub(super) async fn actual(parts: &Parts, id: InstanceId, instance: Option<&Inst
     let own_pool = instance.and_then(|i| view.root_pool(&i.project, &i.spec));
     for (name, store) in parts.pools.open() {
         if own_pool.as_ref().is_some_and(|own| *own != name) {
+            // Only moves ever leave anything elsewhere.
+            if instance.is_some_and(|i| i.errands.landings > Epoch(0)) {
+                let found = store.find(id).await.map_err(|e| format!("pool {name} cannot be looked through: {e}"))?;
+                actual.strays |= found.is_some();
+            }
             continue;
         }
         match store.find(id).await {

@@ -14,8 +14,9 @@
 //! Nothing runs under an epoch that is not the desired one. What was made once is never made again from its image.
 
 use basalt_driver::{Found, State};
-use basalt_model::instance::{Intent, Phase, Report, Run, StopMode};
-use basalt_model::{Epoch, Generation, InstanceId};
+use basalt_model::instance::{Intent, Phase, Report, Restore, Run, StopMode};
+use basalt_model::snapshot::Stage;
+use basalt_model::{Epoch, Generation, InstanceId, SnapshotId};
 
 /// What the replicated state wants of an instance whose home is this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,30 @@ pub struct Desired {
     pub autorestart: bool,
     /// The instance is to vanish once it has stopped.
     pub ephemeral: bool,
+    /// A volume of an earlier epoch is not its content any more: it gives way to one that is made anew.
+    pub remake: bool,
+    /// A restore that is not settled yet.
+    pub restore: Option<Restore>,
+    /// Snapshots that there is something to do for, oldest first.
+    pub snapshots: Vec<SnapshotWish>,
+}
+
+/// What is wanted of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotWish {
+    Take(SnapshotId),
+    Remove(SnapshotId),
+}
+
+impl SnapshotWish {
+    /// What a snapshot's record asks of the home.
+    pub fn of(id: SnapshotId, stage: &Stage) -> Option<Self> {
+        match stage {
+            Stage::Wanted => Some(SnapshotWish::Take(id)),
+            Stage::Doomed => Some(SnapshotWish::Remove(id)),
+            Stage::Ready | Stage::Failed { .. } | Stage::Coming => None,
+        }
+    }
 }
 
 /// A volume as found in a pool.
@@ -49,6 +74,8 @@ pub struct FoundVolume {
 pub struct Actual {
     pub guest: Option<Found>,
     pub volume: Option<FoundVolume>,
+    /// There is a volume of it in a pool that is not its own.
+    pub strays: bool,
 }
 
 impl Actual {
@@ -65,7 +92,7 @@ impl Actual {
 /// One idempotent action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Makes the root volume from the instance's origin.
+    /// Makes the root volume from the instance's origin, in place of what is to give way.
     EnsureVolume,
     /// Writes what the driver needs, from the present configuration.
     Prepare,
@@ -76,6 +103,20 @@ pub enum Step {
     /// Removes every trace of the guest but its volume.
     DestroyGuest,
     DestroyVolume,
+    /// Removes what moves have left of it in pools that are not its own.
+    DestroyStrays,
+    TakeSnapshot(SnapshotId),
+    /// Tells the cluster that it is there.
+    SnapshotTaken(SnapshotId),
+    /// Tells the cluster that it cannot be taken.
+    SnapshotFailed(SnapshotId, &'static str),
+    RemoveSnapshot(SnapshotId),
+    /// Tells the cluster that nothing is left of it.
+    ForgetSnapshot(SnapshotId),
+    /// Gives the volume the content of a snapshot.
+    RestoreSnapshot(SnapshotId),
+    /// Tells the cluster that this restore is done and the guest is down, before anything else is done.
+    Restored(Restore),
     /// Asks the cluster to delete an ephemeral instance that has stopped.
     DeleteEphemeral,
     /// Tells the cluster that nothing is left.
@@ -102,11 +143,68 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Vec<Step> {
     }
     match desired.run.intent {
         Intent::Deleted => delete(actual),
+        // The view is older than what this host was told before.
+        Intent::Stopped | Intent::Running | Intent::Frozen
+            if actual.volume.is_some_and(|found| found.complete && found.epoch > desired.epoch) =>
+        {
+            Vec::new()
+        }
         Intent::Stopped | Intent::Running | Intent::Frozen => match volume(desired, actual) {
+            Some(steps) if steps.is_empty() => without_volume(desired),
             Some(steps) => steps,
-            None if settled(desired) => keep(desired, actual),
-            None => carry_out(desired, actual),
+            None => with_volume(desired, actual),
         },
+    }
+}
+
+/// What to do for an instance whose volume is as it should be. Snapshots are taken before what was asked for after
+/// them; they are removed when there is nothing else to do, so that one that cannot be removed is in nobody's way.
+fn with_volume(desired: &Desired, actual: &Actual) -> Vec<Step> {
+    let take = |wish: &SnapshotWish| match wish {
+        SnapshotWish::Take(id) => vec![Step::TakeSnapshot(*id), Step::SnapshotTaken(*id)],
+        SnapshotWish::Remove(_) => Vec::new(),
+    };
+    let taken: Vec<Step> = desired.snapshots.iter().flat_map(take).collect();
+    if !taken.is_empty() {
+        return taken;
+    }
+    let steps = match &desired.restore {
+        Some(restore) => go_back(desired, actual, *restore),
+        None if settled(desired) => keep(desired, actual),
+        None => carry_out(desired, actual),
+    };
+    match (steps.is_empty(), actual.strays) {
+        (true, true) => vec![Step::DestroyStrays],
+        (true, false) => removals(desired),
+        (false, _) => steps,
+    }
+}
+
+fn removals(desired: &Desired) -> Vec<Step> {
+    let remove = |wish: &SnapshotWish| match wish {
+        SnapshotWish::Remove(id) => vec![Step::RemoveSnapshot(*id), Step::ForgetSnapshot(*id)],
+        SnapshotWish::Take(_) => Vec::new(),
+    };
+    desired.snapshots.iter().flat_map(remove).collect()
+}
+
+/// The volume is gone or was never made, and that is known: whoever waits for a snapshot is told so.
+fn without_volume(desired: &Desired) -> Vec<Step> {
+    let settle = |wish: &SnapshotWish| match wish {
+        SnapshotWish::Take(id) => {
+            vec![Step::SnapshotFailed(*id, "the instance's volume is gone from the storage pool")]
+        }
+        SnapshotWish::Remove(id) => vec![Step::RemoveSnapshot(*id), Step::ForgetSnapshot(*id)],
+    };
+    desired.snapshots.iter().flat_map(settle).collect()
+}
+
+/// Back to a snapshot. Settled before the guest starts again: done twice, it would take away what the guest has done.
+fn go_back(desired: &Desired, actual: &Actual, restore: Restore) -> Vec<Step> {
+    let back = [Step::RestoreSnapshot(restore.snapshot), Step::Restored(restore)];
+    match actual.state() {
+        State::Stopped => back.into(),
+        State::Running | State::Frozen => std::iter::once(Step::Stop(desired.run.stop)).chain(back).collect(),
     }
 }
 
@@ -142,11 +240,12 @@ fn volume(desired: &Desired, actual: &Actual) -> Option<Vec<Step>> {
         Some(_) | None => vec![Step::Report { phase: Phase::Failed, made, reason: Some(why.into()) }],
     };
     match actual.volume {
-        Some(found) if found.complete && found.epoch > desired.epoch => Some(Vec::new()),
-        Some(found) if found.complete && found.epoch < desired.epoch => {
+        Some(found) if found.complete && found.epoch != desired.epoch && (made || !desired.remake) => {
             Some(failed("its volume here is from an earlier stay"))
         }
-        Some(found) if found.complete => None,
+        Some(found) if found.complete && found.epoch == desired.epoch => None,
+        // A restore that was cut off may have left it half-made: it is done again.
+        Some(_) if made && desired.restore.is_some() => None,
         Some(_) | None if made => Some(failed("its volume is gone from the storage pool")),
         // A creation that failed is not tried again until the user asks for something.
         Some(_) | None if settled(desired) => Some(Vec::new()),

@@ -1,12 +1,14 @@
 //! Storage pools on this host: opened from the replicated definition, their state reported when it changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use basalt_model::command::PoolCommand;
 use basalt_model::pool::{Pool, PoolStatus};
-use basalt_model::{Command, NodeId, PoolName, StateView};
+use basalt_model::{Command, InstanceId, NodeId, PoolName, StateView};
 use basalt_storage::{StorageHost, VolumeStore};
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::Parts;
 
@@ -22,12 +24,48 @@ enum Slot {
 pub struct Pools {
     host: StorageHost,
     slots: Mutex<BTreeMap<PoolName, Slot>>,
+    locks: Mutex<BTreeMap<InstanceId, Weak<RwLock<()>>>>,
+}
+
+/// Who may touch an instance's volume: many read it, one changes it.
+#[derive(Debug)]
+pub struct Lock(Arc<RwLock<()>>);
+
+/// A lock that is held as long as this lives.
+#[derive(Debug)]
+pub enum Held {
+    Read(OwnedRwLockReadGuard<()>),
+    Write(OwnedRwLockWriteGuard<()>),
+}
+
+impl Lock {
+    /// To read it, or to run the guest on it.
+    pub async fn read(self) -> Held {
+        Held::Read(self.0.read_owned().await)
+    }
+
+    /// To change it as a whole, or to be sure that nobody does anything with it.
+    pub async fn write(self) -> Held {
+        Held::Write(self.0.write_owned().await)
+    }
 }
 
 impl Pools {
     /// No pool is open yet.
     pub fn new(host: StorageHost) -> Self {
-        Pools { host, slots: Mutex::default() }
+        Pools { host, slots: Mutex::default(), locks: Mutex::default() }
+    }
+
+    /// The lock of an instance's volume.
+    pub fn lock(&self, id: InstanceId) -> Lock {
+        let mut locks = self.locks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(held) = locks.get(&id).and_then(Weak::upgrade) {
+            return Lock(held);
+        }
+        locks.retain(|_, held| held.strong_count() > 0);
+        let lock = Arc::new(RwLock::new(()));
+        locks.insert(id, Arc::downgrade(&lock));
+        Lock(lock)
     }
 
     /// The store of a pool that is ready here; the error says why it is not.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use basalt_api::port::{LiveInterface, LiveState};
-use basalt_driver::{Found, State};
+use basalt_api::port::{LiveDisk, LiveInterface, LiveState};
+use basalt_driver::{DiskUse, Found, State};
 use basalt_model::{InstanceId, Mac, Timestamp};
 
 use super::{Agent, guest};
@@ -57,6 +57,10 @@ impl Samples {
     /// A guest was started: its old figures mean nothing any more.
     pub(super) fn started(&self, id: InstanceId) {
         self.lock().remove(&id);
+    }
+
+    fn pid(&self, id: InstanceId) -> Option<u32> {
+        self.lock().get(&id).map(|sample| sample.pid)
     }
 
     /// There is no such guest.
@@ -117,8 +121,12 @@ impl Agent {
         let parts = &self.parts;
         let view = parts.cluster.view();
         let instance = view.instances.get(&id)?;
-        let pid = parts.samples.lock().get(&id)?.pid;
         let driver = parts.drivers.get(&instance.spec.kind)?;
+        if parts.samples.pid(id).is_none() {
+            // Started a moment ago: the agent has not looked since.
+            parts.samples.guest(id, driver.inspect(id).await.ok()?.as_ref());
+        }
+        let pid = parts.samples.pid(id)?;
         let usage = match driver.usage(id).await {
             Ok(usage) => usage,
             Err(error) => {
@@ -140,10 +148,13 @@ impl Agent {
             memory_peak: usage.memory_peak,
             memory_total: usage.memory_total,
             swap: usage.swap,
+            memory_parts: usage.memory_parts,
             processes: usage.processes,
             oom_kills: usage.oom_kills,
+            cpus: usage.cpus,
             disk_used,
             disk_total,
+            disks: usage.disks.into_iter().map(|(name, used)| (name, disk(used))).collect(),
             interfaces: self.interfaces(id, &view, pid).await,
             ..LiveState::default()
         };
@@ -181,10 +192,19 @@ impl Agent {
                 bytes_sent: link.counters.tx_bytes,
                 packets_received: link.counters.rx_packets,
                 packets_sent: link.counters.tx_packets,
+                errors_received: link.counters.rx_errors,
+                errors_sent: link.counters.tx_errors,
+                dropped_received: link.counters.rx_dropped,
+                dropped_sent: link.counters.tx_dropped,
             }
         };
         links.into_iter().map(live).collect()
     }
+}
+
+fn disk(used: DiskUse) -> LiveDisk {
+    let DiskUse { read_bytes, reads, written_bytes, writes } = used;
+    LiveDisk { read_bytes, reads, written_bytes, writes }
 }
 
 /// Hardware address to the host's end of the pair.

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_driver::State;
 use basalt_model::InstanceId;
 use basalt_runtime::Backoff;
 use tokio::sync::Notify;
 
 use super::plan::{self, Step};
-use super::{Agent, desired, execute, observe};
+use super::{Agent, desired, execute, landing, observe};
 
 /// How a pass ended.
-enum Pass {
+pub(super) enum Pass {
     /// Nothing is left to do.
     Done,
     /// Something was done: look again.
@@ -63,6 +64,14 @@ async fn pass(agent: &Arc<Agent>, id: InstanceId) -> Pass {
     }
     let view = parts.cluster.view();
     let instance = view.instances.get(&id);
+    if let Some((instance, on_its_way)) = instance.and_then(|i| Some((i, i.placement.moving()?))) {
+        return match on_its_way.to == Some(parts.me) {
+            true => landing::pass(agent, &view, instance, on_its_way).await,
+            // Its old home has nothing to do, and anybody else nothing to keep of an earlier stay.
+            false if on_its_way.from == parts.me => Pass::Done,
+            false => orphan(agent, id).await,
+        };
+    }
     let Some(wanted) = instance.and_then(|i| desired::desired(&view, i, parts.me, agent.restart_budget(id))) else {
         return orphan(agent, id).await;
     };
@@ -71,6 +80,19 @@ async fn pass(agent: &Arc<Agent>, id: InstanceId) -> Pass {
         Err(why) => return Pass::Later(why),
     };
     parts.samples.guest(id, actual.guest.as_ref());
+    if let Some(instance) = instance.filter(|_| parts.host_network) {
+        let held = parts.networks.hold(&view, instance).await;
+        if let Err(why) = held.and(parts.networks.guard(parts, &view, instance).await) {
+            tracing::warn!(instance = %id, why, "limits and filters of its interfaces are not in force; trying again");
+        }
+    }
+    if let Some(overlay) = &parts.overlay {
+        let runs = actual.guest.as_ref().is_some_and(|guest| guest.state != State::Stopped);
+        // The rest of the pass does not wait for a switch.
+        if let Err(why) = overlay.follow(&view, instance, id, runs).await {
+            tracing::warn!(instance = %id, why, "its ports are not as they are to be; trying again");
+        }
+    }
     let steps = plan::plan(&wanted, &actual);
     if steps.is_empty() {
         return Pass::Done;
@@ -104,8 +126,7 @@ async fn orphan(agent: &Arc<Agent>, id: InstanceId) -> Pass {
         Ok(fresh) => fresh,
         Err(error) => return Pass::Later(error.to_string()),
     };
-    let mine = fresh.instances.get(&id).is_some_and(|i| i.placement.home().is_some_and(|(node, _)| node == parts.me));
-    if mine {
+    if fresh.concerning(parts.me).any(|i| i.id == id) {
         return Pass::Again;
     }
     tracing::warn!(instance = %id, "no longer at home here: removing what is left of it");

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Deserialize;
 
+use super::RawOvn;
+
 /// The file. Unknown keys are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,10 +22,13 @@ pub struct Raw {
     pub log: Option<String>,
     /// Prefix of our cgroups; nodes that share a machine need different ones.
     pub cgroup_prefix: Option<String>,
+    /// Certificate authorities (PEM) that image servers may be of, beside those that the host trusts.
+    pub image_ca_file: Option<PathBuf>,
     /// Raft's clock, in milliseconds.
     pub heartbeat_ms: Option<u64>,
     pub election_min_ms: Option<u64>,
     pub election_max_ms: Option<u64>,
+    pub ovn: Option<RawOvn>,
 }
 
 /// The Basalt agent: one on every machine of the cluster.
@@ -51,6 +56,9 @@ pub struct Flags {
     /// Prefix of our cgroups [default: basalt]
     #[arg(long, value_name = "PREFIX")]
     pub cgroup_prefix: Option<String>,
+    /// Certificate authorities (PEM) that image servers may be of, beside those that the host trusts
+    #[arg(long, value_name = "FILE")]
+    pub image_ca_file: Option<PathBuf>,
     /// Check the configuration, print every mistake, and exit.
     #[arg(long)]
     pub check_config: bool,
@@ -66,6 +74,7 @@ impl Flags {
             engine: self.engine.clone().or(file.engine),
             log: self.log.clone().or(file.log),
             cgroup_prefix: self.cgroup_prefix.clone().or(file.cgroup_prefix),
+            image_ca_file: self.image_ca_file.clone().or(file.image_ca_file),
             ..file
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Raw;
+use super::{Ovn, Raw};
 
 /// What runs guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub struct Config {
     pub engine: Engine,
     pub log: String,
     pub cgroup_prefix: String,
+    pub image_ca_file: Option<PathBuf>,
     pub heartbeat: Duration,
     pub election: (Duration, Duration),
+    pub ovn: Ovn,
 }
 
 /// Every mistake of a configuration.
@@ -69,12 +71,16 @@ impl TryFrom<Raw> for Config {
         if cgroup_prefix.is_empty() || !cgroup_prefix.chars().all(fits) || cgroup_prefix.starts_with('/') {
             mistakes.push(format!("cgroup_prefix: {cgroup_prefix:?} is not a relative path of plain names"));
         }
+        if let Some(file) = raw.image_ca_file.as_ref().filter(|file| !file.is_file()) {
+            mistakes.push(format!("image_ca_file: {} is not a file", file.display()));
+        }
         let ms = |value: Option<u64>, default: u64| Duration::from_millis(value.unwrap_or(default));
         let heartbeat = ms(raw.heartbeat_ms, 100);
         let election = (ms(raw.election_min_ms, 350), ms(raw.election_max_ms, 550));
         if heartbeat.is_zero() || election.0 < heartbeat * 2 || election.1 <= election.0 {
             mistakes.push("heartbeat_ms, election_min_ms, election_max_ms: an election must take at least two heartbeats, and its maximum be above its minimum".into());
         }
+        let ovn = Ovn::resolve(raw.ovn, &mut mistakes);
         match (listen, cluster_listen) {
             (Some(listen), Some(cluster_listen)) if mistakes.is_empty() => Ok(Config {
                 state_dir,
@@ -83,8 +89,10 @@ impl TryFrom<Raw> for Config {
                 engine,
                 log: raw.log.unwrap_or_else(|| "info,openraft=warn".into()),
                 cgroup_prefix,
+                image_ca_file: raw.image_ca_file,
                 heartbeat,
                 election,
+                ovn,
             }),
             (_, _) => Err(Mistakes(mistakes)),
         }

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 
 use super::health::Heartbeats;
 use crate::fact::Clock;
+use crate::metrics::SchedulerMetrics;
 
 /// How many instances are placed in one pass: their proposals share a few disk writes.
 const BATCH: usize = 256;
@@ -23,12 +24,20 @@ const PATIENCE: u64 = 8;
 const LISTEN: Duration = Duration::from_millis(2500);
 
 /// Places until shutdown.
-pub async fn run(cluster: Arc<dyn Cluster>, heartbeats: Arc<Heartbeats>, clock: Clock, shutdown: Shutdown) {
+pub async fn run(
+    cluster: Arc<dyn Cluster>,
+    heartbeats: Arc<Heartbeats>,
+    clock: Clock,
+    metrics: SchedulerMetrics,
+    shutdown: Shutdown,
+) {
     let mut view = cluster.view();
     loop {
         let standing = cluster.standing();
         if standing.leader == Some(standing.me) && waits(&view) && knows(&heartbeats, &view) {
-            place(&*cluster, &heartbeats, &clock, &view).await;
+            let _timer = metrics.pass_seconds.start_timer();
+            metrics.passes.inc();
+            place(&*cluster, &heartbeats, &clock, &view, &metrics).await;
         }
         let again = if waits(&view) { Duration::from_millis(200) } else { Duration::from_secs(2) };
         tokio::select! {
@@ -44,12 +53,18 @@ fn waits(view: &StateView) -> bool {
 }
 
 /// Whether enough is known of who is there: everybody was heard, or those that were not had their time.
-fn knows(heartbeats: &Heartbeats, view: &StateView) -> bool {
+pub(super) fn knows(heartbeats: &Heartbeats, view: &StateView) -> bool {
     let all_heard = view.members.keys().all(|node| !view.online(*node) || heartbeats.heard(*node));
     heartbeats.leading_for().is_some_and(|time| all_heard || time > LISTEN)
 }
 
-async fn place(cluster: &dyn Cluster, heartbeats: &Heartbeats, clock: &Clock, view: &StateView) {
+async fn place(
+    cluster: &dyn Cluster,
+    heartbeats: &Heartbeats,
+    clock: &Clock,
+    view: &StateView,
+    metrics: &SchedulerMetrics,
+) {
     let mut decisions = basalt_scheduler::next_placements(view, heartbeats, BATCH);
     let now = clock.now();
     let young =
@@ -58,12 +73,14 @@ async fn place(cluster: &dyn Cluster, heartbeats: &Heartbeats, clock: &Clock, vi
         Decision::Place { .. } => true,
         Decision::Refuse { id, passing, .. } => !(*passing && young(id)),
     });
-    let outcomes = join_all(decisions.into_iter().map(|decision| {
-        let command = match decision {
-            Decision::Place { id, node } => InstanceCommand::Place { id, node, epoch: Epoch(1) },
-            Decision::Refuse { id, reason, .. } => InstanceCommand::RefusePlacement { id, reason },
+    let outcomes = join_all(decisions.into_iter().map(|decision| async {
+        let (command, count) = match decision {
+            Decision::Place { id, node } => (InstanceCommand::Place { id, node, epoch: Epoch(1) }, &metrics.placed),
+            Decision::Refuse { id, reason, .. } => (InstanceCommand::RefusePlacement { id, reason }, &metrics.refused),
         };
-        cluster.propose(Command::Instance(command))
+        let outcome = cluster.propose(Command::Instance(command)).await;
+        if outcome.is_ok() { count } else { &metrics.failures }.inc();
+        outcome
     }))
     .await;
     for error in outcomes.into_iter().filter_map(Result::err) {

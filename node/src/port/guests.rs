@@ -84,6 +84,10 @@ impl Guests for NodeGuests {
         self.access(id)?.console_log(id).await.map_err(error)
     }
 
+    async fn clear_console_log(&self, id: InstanceId) -> Result<(), PortError> {
+        self.access(id)?.clear_console_log(id).await.map_err(error)
+    }
+
     async fn engine_log(&self, id: InstanceId) -> Result<Vec<u8>, PortError> {
         self.access(id)?.engine_log(id).await.map_err(error)
     }

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use basalt_api::port::{ImageFacts, ImageFiles, ImageUpload, Images, PortError};
+use basalt_api::port::{ImageFacts, ImageFiles, ImageUpload, Images, PortError, Publish};
 use basalt_model::Cluster;
 use basalt_model::image::Image;
 use basalt_storage::ErrorKind;
-use basalt_storage::image::Import;
+use basalt_storage::image::{ImageInfo, Import};
 
-use crate::agent::ImageShelf;
+use crate::agent::{ImageShelf, Pools};
 
 /// Images, through the shelf.
 #[derive(Debug)]
 pub struct NodeImages {
     pub cluster: Arc<dyn Cluster>,
     pub shelf: Arc<ImageShelf>,
+    pub pools: Arc<Pools>,
 }
 
-fn error(error: basalt_storage::Error) -> PortError {
+pub(super) fn error(error: basalt_storage::Error) -> PortError {
     let text = basalt_runtime::chain(&error);
     match error.kind() {
         ErrorKind::NotFound => PortError::NotFound(text),
@@ -26,6 +27,20 @@ fn error(error: basalt_storage::Error) -> PortError {
         ErrorKind::Invalid | ErrorKind::Unsupported => PortError::Invalid(text),
         ErrorKind::Busy => PortError::Conflict(text),
         ErrorKind::Host => PortError::Internal(text),
+    }
+}
+
+/// In the API's words.
+pub(crate) fn facts(info: ImageInfo) -> ImageFacts {
+    ImageFacts {
+        fingerprint: info.fingerprint,
+        size: info.size,
+        kind: info.kind,
+        architecture: info.architecture,
+        format: info.format,
+        properties: info.properties,
+        created_at: info.creation_date,
+        expires_at: info.expiry,
     }
 }
 
@@ -56,21 +71,16 @@ impl ImageUpload for Upload {
         let shelf = Arc::clone(&self.shelf);
         let info = self.import.finish(None).await.map_err(error)?;
         shelf.protect(info.fingerprint.clone());
-        Ok(ImageFacts {
-            fingerprint: info.fingerprint,
-            size: info.size,
-            kind: info.kind,
-            architecture: info.architecture,
-            format: info.format,
-            properties: info.properties,
-            created_at: info.creation_date,
-            expires_at: info.expiry,
-        })
+        Ok(facts(info))
     }
 }
 
 #[async_trait]
 impl Images for NodeImages {
+    async fn publish(&self, wanted: Publish, say: &(dyn Fn(u64) + Send + Sync)) -> Result<ImageFacts, PortError> {
+        self.make(wanted, say).await
+    }
+
     async fn begin(&self) -> Result<Box<dyn ImageUpload>, PortError> {
         let import = self.shelf.store.begin_import().await.map_err(error)?;
         Ok(Box::new(Upload { import, in_rootfs: false, shelf: Arc::clone(&self.shelf) }))

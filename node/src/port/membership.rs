@@ -122,10 +122,12 @@ impl Membership for NodeMembership {
             redeemed: None,
             awaited: false,
             duty: Duty::Active,
+            order: None,
             health: Health::Online,
             failure_domain: "default".into(),
             description: String::new(),
             groups: Default::default(),
+            roles: Default::default(),
             config: Default::default(),
             announced,
         };

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use basalt_api::port::{LiveState, Telemetry};
+use basalt_api::dto::acl::LogEntry;
+use basalt_api::port::{LiveState, PortError, Telemetry};
 use basalt_model::port::{Liveness, Load};
 use basalt_model::{InstanceId, Mac, NetworkName, NodeId};
+use basalt_ovn::acl_log;
 
 use crate::agent::{Agent, Networks, Pools, Samples};
 use crate::controller::health::Heartbeats;
@@ -22,6 +25,8 @@ pub struct NodeTelemetry {
     pub networks: Arc<Networks>,
     pub heartbeats: Arc<Heartbeats>,
     pub space: Arc<PoolSpace>,
+    /// Where ovn-controller logs.
+    pub ovn_log: PathBuf,
     /// Set once this node is a member.
     pub agent: OnceLock<Arc<Agent>>,
 }
@@ -71,5 +76,26 @@ impl Telemetry for NodeTelemetry {
 
     async fn leases(&self, network: &NetworkName) -> Vec<(Mac, IpAddr, String)> {
         self.networks.leases(network).await
+    }
+
+    async fn acl_log(&self, list: u32) -> Result<Vec<LogEntry>, PortError> {
+        let file = self.ovn_log.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let failed = |error| PortError::Internal(format!("read {}: {error}", file.display()));
+            acl_log::read(&file, list).map_err(failed)
+        });
+        let packets = read.await.map_err(|e| PortError::Internal(e.to_string()))??;
+        let entry = |packet: acl_log::Packet| LogEntry {
+            time: packet.time,
+            proto: packet.protocol,
+            src: packet.source,
+            dst: packet.destination,
+            src_port: packet.source_port,
+            dst_port: packet.destination_port,
+            icmp_type: packet.icmp_type,
+            icmp_code: packet.icmp_code,
+            action: packet.verdict,
+        };
+        Ok(packets.into_iter().map(entry).collect())
     }
 }

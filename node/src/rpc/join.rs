@@ -128,10 +128,12 @@ impl Door {
             redeemed: Some(hash.clone()),
             awaited: true,
             duty: Duty::Active,
+            order: None,
             health: Health::Online,
             failure_domain: "default".into(),
             description: String::new(),
             groups: Default::default(),
+            roles: Default::default(),
             config: Default::default(),
             announced: ask.announcement.clone(),
         })

@@ -11,6 +11,8 @@ use basalt_driver::{InstanceDriver, Probe};
 use basalt_lxc::{LxcDriver, LxcOptions};
 use basalt_model::MemberName;
 use basalt_model::instance::Kind;
+use basalt_ovn::session::Remote;
+use basalt_ovn::vswitch::Switch;
 use basalt_runtime::{CommandRunner, Supervisor};
 use sha2::{Digest, Sha256};
 
@@ -47,6 +49,15 @@ pub(super) fn build(config: &Config, runner: Arc<dyn CommandRunner>, supervisor:
         }
     }
     Ok(Built { drivers, host_network: config.engine == Engine::Lxc })
+}
+
+/// The switch of this host; `None` where there is none and none is asked for.
+pub(super) fn switch(config: &Config, host_network: bool) -> anyhow::Result<Option<Switch>> {
+    let ovn = &config.ovn;
+    if !host_network || !(ovn.asked || ovn.switch.exists()) {
+        return Ok(None);
+    }
+    Switch::connect(Remote::Unix(ovn.switch.clone())).map(Some).context("the host's switch")
 }
 
 /// What this host can do, for the cluster and for `GET /1.0`.

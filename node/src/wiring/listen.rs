@@ -21,7 +21,7 @@ use super::member::Parts;
 use crate::config::Config;
 use crate::rpc::heartbeat::Caller;
 use crate::rpc::join::Door;
-use crate::rpc::{heartbeat, images, join, live};
+use crate::rpc::{heartbeat, images, join, live, volumes};
 
 pub(super) struct Listeners {
     /// Filled once this node has an identity.
@@ -45,7 +45,8 @@ pub(super) async fn open(
 ) -> anyhow::Result<Listeners> {
     let supervisor = &parts.supervisor;
     let stop = supervisor.shutdown().token();
-    let limits = Limits::default();
+    let files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let limits = Limits::within(files.map_or(1024, |(soft, _)| soft));
 
     let socket = config.state_dir.join("unix.socket");
     let _ = std::fs::remove_file(&socket);
@@ -112,6 +113,7 @@ fn cluster_router(api: &Arc<Api>, raft: &Arc<RaftCluster>, parts: &Parts) -> Rou
         .merge(heartbeat::routes(parts.heartbeats.clone()))
         .merge(images::routes(parts.shelf.store.clone()))
         .merge(live::routes(parts.samples.clone()))
+        .merge(volumes::routes(parts.shipper.clone()))
         .layer(middleware::from_fn_with_state(parts.cluster.clone(), only_members));
     let raft = raft.service().layer(middleware::from_fn(show_certificate));
     let api = api.router().layer(middleware::from_fn_with_state(parts.cluster.clone(), only_members));

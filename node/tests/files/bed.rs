@@ -18,6 +18,7 @@ use basalt_model::{
     Cluster, Command, Epoch, Fingerprint, Generation, InstanceId, InstanceName, MemberName, NodeId, PoolName,
     ProfileName, ProjectName, StateView, Timestamp,
 };
+use basalt_node::agent::carry::{Ask, Carry, Shipper};
 use basalt_node::agent::{Agent, Fetch, ImageShelf, Networks, Parts, Pools, Samples};
 use basalt_node::fact::Clock;
 use basalt_node::metrics::AgentMetrics;
@@ -35,6 +36,16 @@ struct NoFetch;
 #[async_trait::async_trait]
 impl Fetch for NoFetch {
     async fn fetch(&self, _: &basalt_model::image::Image, _: NodeId, _: &ImageStore) -> Result<(), String> {
+        Err("this test has no other member".into())
+    }
+}
+
+#[derive(Debug)]
+struct NoCarry;
+
+#[async_trait::async_trait]
+impl Carry for NoCarry {
+    async fn open(&self, _: NodeId, _: &Ask) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>, String> {
         Err("this test has no other member".into())
     }
 }
@@ -113,12 +124,21 @@ impl Bed {
         let files = NodeFiles { cluster: cluster.clone(), drivers: drivers.clone(), pools: pools.clone() };
         let shutdown = Shutdown::new();
         let supervisor = Supervisor::new(shutdown.clone());
+        let shipper = Arc::new(Shipper {
+            cluster: cluster.clone(),
+            pools: pools.clone(),
+            drivers: drivers.clone(),
+            supervisor: supervisor.clone(),
+        });
         let agent = Agent::new(Parts {
+            shipper,
+            carry: Arc::new(NoCarry),
             me: ME,
             cluster: cluster.clone(),
             drivers,
             pools: pools.clone(),
-            networks: Arc::new(Networks::new(basalt_net::Host::new(runner, dir.path().join("networks")))),
+            networks: Arc::new(Networks::new(Arc::new(basalt_net::Host::new(runner, dir.path().join("networks"))))),
+            overlay: None,
             images: Arc::new(ImageShelf::new(ImageStore::new(dir.path().join("images")), Arc::new(NoFetch))),
             samples: Arc::new(Samples::default()),
             supervisor: supervisor.clone(),
@@ -233,12 +253,18 @@ fn init() -> Init {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: "default".into(),
         description: String::new(),
         groups: Default::default(),
+        roles: Default::default(),
         config: Default::default(),
-        announced: Announcement { feature_level: 1, architecture: "x86_64".into(), ..Announcement::default() },
+        announced: Announcement {
+            feature_level: basalt_model::command::FEATURE_LEVEL,
+            architecture: "x86_64".into(),
+            ..Announcement::default()
+        },
     };
     Init { cluster_id: uuid::Uuid::new_v4(), secrets: Default::default(), member, at: Timestamp(1) }
 }
@@ -290,5 +316,6 @@ fn instance(config: BTreeMap<String, String>) -> Instance {
         run: Run::stopped(),
         placement: Placement::Unplaced { refused: None },
         report: None,
+        errands: Default::default(),
     }
 }

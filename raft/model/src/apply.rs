@@ -2,18 +2,31 @@
 //!
 //! One file per object. Each handler first checks everything, then changes: a refused command leaves no trace.
 
+mod acl;
+mod address;
+mod address_set;
 mod cluster;
+mod copy;
+mod evacuation;
 mod identity;
 mod image;
 mod instance;
+mod limits;
+mod listen;
 mod member;
 mod network;
 mod pool;
 mod profile;
 mod project;
+mod relocate;
+mod remake;
+mod snapshot;
+mod warning;
+mod zone;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Expect;
 use crate::{ClusterState, Command, Generation, Version};
 
 /// A command was applied.
@@ -49,7 +62,13 @@ pub enum Rejected {
     /// A token that is unknown, expired, used, or of another kind.
     #[error("the token is not valid: {0}")]
     Token(String),
+    /// Somebody else has it; says who.
+    #[error("{0}")]
+    Taken(String),
 }
+
+pub(crate) use acl::check as check_acl;
+pub(crate) use zone::check as check_zone;
 
 pub(crate) type Outcome = Result<(), Rejected>;
 
@@ -73,6 +92,24 @@ pub(crate) fn expect_generation(what: &str, expect: Option<Generation>, found: G
     }
 }
 
+/// The generation that something gets, if what is there is as expected.
+pub(crate) fn next_generation(
+    what: &str,
+    name: impl ToString,
+    found: Option<Generation>,
+    expect: Expect,
+) -> Result<Generation, Rejected> {
+    match (expect, found) {
+        (Expect::Absent, Some(_)) => Err(exists(what, name)),
+        (Expect::Present(_), None) => Err(not_found(what, name)),
+        (Expect::Absent, None) => Ok(Generation(1)),
+        (Expect::Present(expect), Some(found)) => {
+            expect_generation(what, expect, found)?;
+            Ok(found.next())
+        }
+    }
+}
+
 impl ClusterState {
     /// Applies one command: a pure function of the state and the command.
     ///
@@ -83,6 +120,21 @@ impl ClusterState {
         if !begins && command.feature_level() > self.feature_level {
             return Err(Rejected::FeatureLevel { needs: command.feature_level(), at: self.feature_level });
         }
+        match limits::scope(self, command) {
+            limits::Scope::Nothing => self.change(command),
+            scope => {
+                // The state after the change is what limits are about; a refusal must leave no trace of it.
+                let before = self.clone();
+                let outcome = self.change(command).and_then(|()| limits::check(self, &scope));
+                if outcome.is_err() {
+                    *self = before;
+                }
+                outcome
+            }
+        }
+    }
+
+    fn change(&mut self, command: &Command) -> Outcome {
         match command {
             Command::Cluster(c) => cluster::apply(self, c),
             Command::Member(c) => member::apply(self, c),
@@ -93,6 +145,11 @@ impl ClusterState {
             Command::Project(c) => project::apply(self, c),
             Command::Network(c) => network::apply(self, c),
             Command::Pool(c) => pool::apply(self, c),
+            Command::Snapshot(c) => snapshot::apply(self, c),
+            Command::Warning(c) => warning::apply(self, c),
+            Command::Acl(c) => acl::apply(self, c),
+            Command::Zone(c) => zone::apply(self, c),
+            Command::AddressSet(c) => address_set::apply(self, c),
         }
     }
 }

@@ -5,25 +5,36 @@
 //! feature level says that all members do (see [`Command::feature_level`]). `tests/golden.rs` pins the encoding.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::device;
+use crate::evacuation::{Order, TripStep};
 use crate::identity::{Certificate, Token};
-use crate::image::{Alias, Image};
-use crate::instance::{Config, Devices, Instance, Intent, Report, Spec, StopMode};
-use crate::member::{Announcement, Duty, Group, Health, Member};
-use crate::network::Network;
+use crate::image::{Alias, Edit, Image};
+use crate::instance::{Config, Devices, Instance, Intent, MovePlan, Origin, Report, Spec, StopMode};
+use crate::member::{Announcement, Duty, Group, Health, Member, Role};
+use crate::network::acl::Acl;
+use crate::network::address_set::AddressSet;
+use crate::network::balance::{Balancer, Forward};
+use crate::network::own;
+use crate::network::peer::Peer;
+use crate::network::zone::{self, Zone};
+use crate::network::{Network, NetworkKind};
 use crate::pool::{Pool, PoolStatus};
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::secrets::Secrets;
+use crate::warning::Cause;
 use crate::{
-    AliasName, Epoch, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName, NetworkName, NodeId,
-    PoolName, ProfileName, ProjectName, Timestamp, TokenId,
+    AclKey, AclName, AliasName, Epoch, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName,
+    NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName, RecordName, SetKey, SetName,
+    SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName,
 };
 
 /// The feature level of this build: the highest that any of its commands asks for.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,21 +48,73 @@ pub enum Command {
     Project(ProjectCommand),
     Network(NetworkCommand),
     Pool(PoolCommand),
+    Snapshot(SnapshotCommand),
+    Warning(WarningCommand),
+    Acl(AclCommand),
+    Zone(ZoneCommand),
+    AddressSet(AddressSetCommand),
 }
 
 impl Command {
+    /// Devices of the instance or profile that it makes or changes.
+    fn devices(&self) -> Option<&Devices> {
+        match self {
+            Command::Instance(InstanceCommand::Create(instance)) => Some(&instance.spec.devices),
+            Command::Instance(InstanceCommand::UpdateSpec { spec, .. }) => Some(&spec.devices),
+            Command::Profile(ProfileCommand::Add(profile)) => Some(&profile.devices),
+            Command::Profile(ProfileCommand::Update { devices, .. }) => Some(devices),
+            Command::Instance(_)
+            | Command::Profile(_)
+            | Command::Cluster(_)
+            | Command::Member(_)
+            | Command::Identity(_)
+            | Command::Image(_)
+            | Command::Project(_)
+            | Command::Network(_)
+            | Command::Pool(_)
+            | Command::Snapshot(_)
+            | Command::Warning(_)
+            | Command::Acl(_)
+            | Command::Zone(_)
+            | Command::AddressSet(_) => None,
+        }
+    }
+
     /// The cluster feature level that must have been reached before this may be proposed.
     pub fn feature_level(&self) -> u32 {
+        if self.devices().is_some_and(device::understood_from_level_2) {
+            return 2;
+        }
         match self {
+            Command::Instance(InstanceCommand::Create(instance)) if matches!(instance.spec.origin, Origin::Copy(_)) => {
+                2
+            }
+            Command::Snapshot(_)
+            | Command::Member(
+                MemberCommand::Update { roles: Some(_), .. }
+                | MemberCommand::Order { .. }
+                | MemberCommand::OrderDone { .. },
+            )
+            | Command::Cluster(ClusterCommand::SetApiCertificate { .. })
+            | Command::Instance(
+                InstanceCommand::Restore { .. }
+                | InstanceCommand::Move { .. }
+                | InstanceCommand::AssignMove { .. }
+                | InstanceCommand::Landed { .. }
+                | InstanceCommand::AbortMove { .. }
+                | InstanceCommand::Trip { .. }
+                | InstanceCommand::Remake { .. },
+            ) => 2,
+            Command::Image(command) => command.feature_level(),
             Command::Cluster(_)
             | Command::Member(_)
             | Command::Identity(_)
             | Command::Instance(_)
-            | Command::Image(_)
             | Command::Profile(_)
-            | Command::Project(_)
-            | Command::Network(_)
             | Command::Pool(_) => 1,
+            Command::Network(command) => command.feature_level(),
+            Command::Project(c) => c.feature_level(),
+            Command::Warning(_) | Command::Acl(_) | Command::Zone(_) | Command::AddressSet(_) => 2,
         }
     }
 }
@@ -65,6 +128,8 @@ pub enum ClusterCommand {
     SetConfig { set: BTreeMap<String, Option<String>>, expect: Option<Generation> },
     /// All members have announced `level`; commands up to it may be proposed from now on.
     RaiseFeatureLevel { level: u32 },
+    /// Exchanges the certificate of the public API, and its key. Both are PEM.
+    SetApiCertificate { certificate: String, key: String },
 }
 
 /// What a cluster begins with.
@@ -98,6 +163,9 @@ pub enum MemberCommand {
         description: String,
         groups: BTreeSet<GroupName>,
         config: BTreeMap<String, String>,
+        /// Level 2. Without it the roles stay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        roles: Option<BTreeSet<Role>>,
     },
     Rename {
         id: NodeId,
@@ -127,6 +195,16 @@ pub enum MemberCommand {
         to: GroupName,
     },
     RemoveGroup(GroupName),
+    /// Level 2: empties a member, or fills it again, and sets its duty.
+    Order {
+        id: NodeId,
+        order: Order,
+    },
+    /// Level 2: the leader has carried out the order that was given at `at`.
+    OrderDone {
+        id: NodeId,
+        at: Timestamp,
+    },
 }
 
 /// Certificates and tokens.
@@ -199,19 +277,114 @@ pub enum InstanceCommand {
         epoch: Epoch,
         set: BTreeMap<String, Option<String>>,
     },
+    /// The user wants it back as it was in a snapshot, its `spec` with it. One that runs is stopped for it as `stop`
+    /// says, and started again.
+    Restore {
+        id: InstanceId,
+        snapshot: SnapshotId,
+        spec: Box<Spec>,
+        stop: StopMode,
+    },
+    /// The user wants it elsewhere, or to be called otherwise, or both. It must be stopped. Without `to` the leader
+    /// chooses by the plan's target.
+    Move {
+        id: InstanceId,
+        to: Option<NodeId>,
+        plan: Box<MovePlan>,
+        /// The generation that the plan was made from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expect: Option<Generation>,
+    },
+    /// The placement controller's choice for a move.
+    AssignMove {
+        id: InstanceId,
+        landing: Epoch,
+        node: NodeId,
+    },
+    /// The new home holds everything: the one point of no return.
+    Landed {
+        id: InstanceId,
+        landing: Epoch,
+        at: Timestamp,
+    },
+    /// The move comes to nothing.
+    AbortMove {
+        id: InstanceId,
+        landing: Epoch,
+        reason: String,
+    },
+    /// Level 2: one step of what an order for a member means for an instance.
+    Trip {
+        id: InstanceId,
+        step: Box<TripStep>,
+    },
+    /// Level 2: the user wants its root file system made anew where it is, from the origin in `spec`. It must be stopped.
+    Remake {
+        id: InstanceId,
+        spec: Box<Spec>,
+        /// Whether its snapshots go; else there may be none. Those of an origin that is a copy come instead.
+        snapshots_too: bool,
+        at: Timestamp,
+        /// The generation that `spec` was made from.
+        expect: Option<Generation>,
+    },
 }
 
 /// Images and aliases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImageCommand {
     Add(Box<Image>),
-    Update { fingerprint: Fingerprint, public: bool, expires_at: Timestamp, properties: BTreeMap<String, String> },
+    Update {
+        fingerprint: Fingerprint,
+        public: bool,
+        expires_at: Timestamp,
+        properties: BTreeMap<String, String>,
+    },
     Remove(Fingerprint),
-    AddHolder { fingerprint: Fingerprint, node: NodeId },
-    DropHolder { fingerprint: Fingerprint, node: NodeId },
-    SetAlias { alias: Alias, replace: bool },
+    AddHolder {
+        fingerprint: Fingerprint,
+        node: NodeId,
+    },
+    DropHolder {
+        fingerprint: Fingerprint,
+        node: NodeId,
+    },
+    SetAlias {
+        alias: Alias,
+        replace: bool,
+    },
     RemoveAlias(AliasName),
-    RenameAlias { name: AliasName, to: AliasName },
+    RenameAlias {
+        name: AliasName,
+        to: AliasName,
+    },
+    /// Level 2: takes the place of `Update`.
+    Edit {
+        fingerprint: Fingerprint,
+        edit: Box<Edit>,
+    },
+    /// Level 2: removes a cached image that nobody has wanted after `unused_since`.
+    Expire {
+        fingerprint: Fingerprint,
+        unused_since: Timestamp,
+    },
+}
+
+impl ImageCommand {
+    fn feature_level(&self) -> u32 {
+        match self {
+            ImageCommand::Add(image) if image.beyond_level_1() => 2,
+            ImageCommand::Add(_)
+            | ImageCommand::Update { .. }
+            | ImageCommand::Remove(_)
+            | ImageCommand::AddHolder { .. }
+            | ImageCommand::DropHolder { .. }
+            | ImageCommand::SetAlias { .. }
+            | ImageCommand::RemoveAlias(_)
+            | ImageCommand::RenameAlias { .. } => 1,
+            ImageCommand::Edit { .. } | ImageCommand::Expire { .. } => 2,
+        }
+    }
 }
 
 /// Profiles.
@@ -246,13 +419,154 @@ pub enum ProjectCommand {
     Remove(ProjectName),
 }
 
+impl ProjectCommand {
+    /// Limits and restrictions bind every later command: members that do not know them would decide otherwise.
+    fn feature_level(&self) -> u32 {
+        match self {
+            ProjectCommand::Add(Project { config, .. }) | ProjectCommand::Update { config, .. } => {
+                let own = [own::FEATURE, zone::FEATURE].iter().any(|key| config.contains_key(*key));
+                1 + u32::from(own || crate::quota::enforced_from_level_2(config))
+            }
+            ProjectCommand::Rename { .. } | ProjectCommand::Remove(_) => 1,
+        }
+    }
+}
+
 /// Networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkCommand {
     Add(Network),
-    Update { name: NetworkName, expect: Option<Generation>, description: String, config: BTreeMap<String, String> },
-    Rename { name: NetworkName, to: NetworkName },
-    Remove(NetworkName),
+    Update {
+        name: NetworkKey,
+        expect: Option<Generation>,
+        description: String,
+        config: BTreeMap<String, String>,
+    },
+    Rename {
+        name: NetworkKey,
+        to: NetworkName,
+    },
+    Remove(NetworkKey),
+    /// The network controller's choice of addresses for interfaces. Those that do not fit any more are passed over; when
+    /// none does, the command is refused.
+    Allocate {
+        addresses: Vec<Allocation>,
+    },
+    /// The network controller's choice of a router's addresses on its uplink.
+    AllocateUplink {
+        network: NetworkKey,
+        ipv4: Option<Ipv4Addr>,
+        ipv6: Option<Ipv6Addr>,
+    },
+    PutForward {
+        network: NetworkKey,
+        forward: Box<Forward>,
+        expect: Expect,
+    },
+    RemoveForward {
+        network: NetworkKey,
+        listen: IpAddr,
+    },
+    PutBalancer {
+        network: NetworkKey,
+        balancer: Box<Balancer>,
+        expect: Expect,
+    },
+    RemoveBalancer {
+        network: NetworkKey,
+        listen: IpAddr,
+    },
+    PutPeer {
+        network: NetworkKey,
+        peer: Box<Peer>,
+        expect: Expect,
+    },
+    RemovePeer {
+        network: NetworkKey,
+        name: PeerName,
+    },
+}
+
+/// What must be there for something to be put in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// Nothing.
+    Absent,
+    /// Something; of this generation, if one is given.
+    Present(Option<Generation>),
+}
+
+/// Access control lists of networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AclCommand {
+    Put { acl: Box<Acl>, expect: Expect },
+    Rename { name: AclKey, to: AclName },
+    Remove(AclKey),
+}
+
+/// Address sets, which rules of access control lists name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressSetCommand {
+    Put { set: Box<AddressSet>, expect: Expect },
+    Rename { name: SetKey, to: SetName },
+    Remove(SetKey),
+}
+
+/// Network zones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ZoneCommand {
+    /// All but the records, which stay.
+    Put {
+        zone: Box<Zone>,
+        expect: Expect,
+    },
+    Remove(ZoneName),
+    PutRecord {
+        zone: ZoneName,
+        record: Box<zone::Record>,
+        expect: Expect,
+    },
+    RemoveRecord {
+        zone: ZoneName,
+        name: RecordName,
+    },
+}
+
+/// The addresses that an interface on a logical network is to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    pub instance: InstanceId,
+    pub device: String,
+    pub network: NetworkKey,
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl NetworkCommand {
+    fn feature_level(&self) -> u32 {
+        match self {
+            NetworkCommand::Add(network) if network.kind != NetworkKind::Bridge => 2,
+            // Checked from level 2 on.
+            NetworkCommand::Add(Network { config, .. }) | NetworkCommand::Update { config, .. }
+                if config.keys().any(|key| key.starts_with("dns.zone."))
+                    || ["ipv4.ovn.ranges", "security.acls"].iter().any(|key| config.contains_key(*key)) =>
+            {
+                2
+            }
+            NetworkCommand::Add(Network { project, .. })
+            | NetworkCommand::Update { name: NetworkKey { project, .. }, .. }
+            | NetworkCommand::Rename { name: NetworkKey { project, .. }, .. }
+            | NetworkCommand::Remove(NetworkKey { project, .. }) => 1 + u32::from(!project.is_default()),
+            NetworkCommand::Allocate { .. }
+            | NetworkCommand::AllocateUplink { .. }
+            | NetworkCommand::PutForward { .. }
+            | NetworkCommand::RemoveForward { .. }
+            | NetworkCommand::PutBalancer { .. }
+            | NetworkCommand::RemoveBalancer { .. }
+            | NetworkCommand::PutPeer { .. }
+            | NetworkCommand::RemovePeer { .. } => 2,
+        }
+    }
 }
 
 /// Storage pools.
@@ -278,4 +592,75 @@ pub enum PoolCommand {
         status: PoolStatus,
     },
     Remove(PoolName),
+}
+
+/// Snapshots of instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotCommand {
+    /// The user wants one of the instance as it is when this is applied. The id is made by the proposer.
+    Create {
+        instance: InstanceId,
+        id: SnapshotId,
+        name: SnapshotName,
+        at: Timestamp,
+        expires_at: Timestamp,
+    },
+    Rename {
+        instance: InstanceId,
+        id: SnapshotId,
+        name: SnapshotName,
+    },
+    Update {
+        instance: InstanceId,
+        id: SnapshotId,
+        expires_at: Timestamp,
+    },
+    /// The user wants it gone.
+    Delete {
+        instance: InstanceId,
+        id: SnapshotId,
+    },
+    /// The home has taken it.
+    Taken {
+        instance: InstanceId,
+        id: SnapshotId,
+        epoch: Epoch,
+        size: u64,
+    },
+    /// The home could not take it.
+    Failed {
+        instance: InstanceId,
+        id: SnapshotId,
+        epoch: Epoch,
+        reason: String,
+    },
+    /// The home has removed what was `Doomed`.
+    Forget {
+        instance: InstanceId,
+        id: SnapshotId,
+        epoch: Epoch,
+    },
+}
+
+/// Warnings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WarningCommand {
+    /// Something is wrong. `id` is taken if nothing was known of it.
+    Raise {
+        id: WarningId,
+        cause: Cause,
+        message: String,
+        at: Timestamp,
+    },
+    /// Its cause is gone.
+    Resolve {
+        id: WarningId,
+        at: Timestamp,
+    },
+    /// Somebody has seen it, or wants it to be seen again.
+    SetStatus {
+        id: WarningId,
+        status: crate::warning::Status,
+    },
+    Remove(WarningId),
 }

@@ -1,8 +1,14 @@
 //! Devices of instances, parsed from the maps that users write.
 
+mod nic;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+pub(crate) use nic::understood_from_level_2;
+pub use nic::{BRIDGED_KEYS, Filter, LOGICAL_KEYS, Logical, Rates};
+
+use crate::config::{self, is_true};
 use crate::limit::parse_bytes;
 use crate::{Mac, NetworkName, PoolName};
 
@@ -24,6 +30,10 @@ pub enum Device {
         mtu: Option<u32>,
         ipv4: Option<Ipv4Addr>,
         ipv6: Option<Ipv6Addr>,
+        rates: Rates,
+        filter: Filter,
+        /// What only logical networks (type ovn) can do.
+        logical: Box<Logical>,
     },
     /// Masks a device of the same name that a profile brings.
     None,
@@ -97,15 +107,13 @@ fn disk(properties: &BTreeMap<String, String>) -> Result<Device, InvalidDevice> 
     if get(properties, "pool").is_some() {
         return Err(bad("pool", "custom volumes are not supported; only the root disk lies in a pool"));
     }
-    let readonly = get(properties, "readonly").is_some_and(crate::config::is_true);
+    let readonly = get(properties, "readonly").is_some_and(is_true);
     Ok(Device::Disk { source: source.into(), path: path.into(), readonly })
 }
 
 fn nic(properties: &BTreeMap<String, String>) -> Result<Device, InvalidDevice> {
-    only(
-        properties,
-        &["type", "network", "nictype", "parent", "name", "hwaddr", "mtu", "ipv4.address", "ipv6.address"],
-    )?;
+    let known: Vec<&str> = config::NIC.iter().map(|key| key.name).collect();
+    only(properties, &known)?;
     let network: Option<NetworkName> = parsed(properties, "network")?;
     let parent = get(properties, "parent").map(str::to_owned);
     match (get(properties, "nictype"), &network, &parent) {
@@ -139,6 +147,9 @@ fn nic(properties: &BTreeMap<String, String>) -> Result<Device, InvalidDevice> {
         mtu,
         ipv4: parsed(properties, "ipv4.address")?,
         ipv6: parsed(properties, "ipv6.address")?,
+        rates: nic::rates(properties)?,
+        filter: nic::filter(properties)?,
+        logical: Box::new(nic::logical(properties)?),
     })
 }
 

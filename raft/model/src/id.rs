@@ -64,8 +64,16 @@ uuid_id!(
     InstanceId
 );
 uuid_id!(
+    /// A snapshot of an instance, for its whole life: survives renames, names its copy of the volume.
+    SnapshotId
+);
+uuid_id!(
     /// A one-time token (to join the cluster or to be trusted by it).
     TokenId
+);
+uuid_id!(
+    /// A warning, for as long as it is kept.
+    WarningId
 );
 
 macro_rules! text_name {
@@ -173,6 +181,59 @@ fn segment(s: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Snapshots are often named after a time of day.
+fn moment(s: &str) -> Result<(), &'static str> {
+    if s.is_empty() || s.len() > 128 {
+        return Err("must be 1 to 128 characters long");
+    }
+    if s == "." || s == ".." {
+        return Err("may not be . or ..");
+    }
+    if !s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'+')) {
+        return Err("may only hold letters, digits, hyphens, underscores, dots, colons and pluses");
+    }
+    if s.starts_with('-') {
+        return Err("may not start with a hyphen");
+    }
+    Ok(())
+}
+
+/// A segment that begins with a letter.
+fn worded(s: &str) -> Result<(), &'static str> {
+    match s.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => segment(s),
+        false => Err("must begin with a letter"),
+    }
+}
+
+/// A DNS domain in lower case; names of instances must have room before it.
+fn zone(s: &str) -> Result<(), &'static str> {
+    if s.is_empty() || s.len() > 189 {
+        return Err("must be 1 to 189 characters long");
+    }
+    match s.split('.').all(dns_label) && !s.contains('_') {
+        true => Ok(()),
+        false => Err("must be a DNS domain in lower case, without a dot at its end"),
+    }
+}
+
+fn dns_label(s: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    !s.is_empty() && s.len() < 64 && s.bytes().all(plain)
+}
+
+/// What stands before a zone's name; `@` for the zone itself, `*` for all that is not there.
+fn in_zone(s: &str) -> Result<(), &'static str> {
+    if s.is_empty() || s.len() > 189 {
+        return Err("must be 1 to 189 characters long");
+    }
+    let labels = s.strip_prefix("*.").unwrap_or(s);
+    match matches!(s, "@" | "*") || labels.split('.').all(dns_label) {
+        true => Ok(()),
+        false => Err("must be @, or DNS labels in lower case with dots between, the first of which may be *"),
+    }
+}
+
 /// The name of a kernel network interface (IFNAMSIZ is 16 with its zero byte).
 fn interface(s: &str) -> Result<(), &'static str> {
     if s.len() < 2 || s.len() > 15 {
@@ -205,6 +266,10 @@ text_name!(
     InstanceName, "instance name", host_label
 );
 text_name!(
+    /// A snapshot's name: unique among those of its instance.
+    SnapshotName, "snapshot name", moment
+);
+text_name!(
     /// A member's name: unique in the cluster.
     MemberName, "member name", machine_name
 );
@@ -215,6 +280,26 @@ text_name!(
 text_name!(
     /// A network's name; for a bridge also its interface on every member.
     NetworkName, "network name", interface
+);
+text_name!(
+    /// An access control list's name; never to be taken for an address.
+    AclName, "network ACL name", worded
+);
+text_name!(
+    /// A peering's name: unique in its network.
+    PeerName, "network peer name", segment
+);
+text_name!(
+    /// An address set's name.
+    SetName, "network address set name", worded
+);
+text_name!(
+    /// A network zone's name: a DNS domain, unique in the cluster.
+    ZoneName, "network zone name", zone
+);
+text_name!(
+    /// The name of a record, relative to its zone.
+    RecordName, "network zone record name", in_zone
 );
 text_name!(
     /// A profile's name.
@@ -241,6 +326,16 @@ impl ProjectName {
     /// The project that always exists.
     pub fn default_project() -> Self {
         ProjectName("default".into())
+    }
+
+    /// Whether it is that one.
+    pub fn is_default(&self) -> bool {
+        self.0 == "default"
+    }
+
+    /// What follows the URL of an object of the project; nothing in the default one.
+    pub fn suffix(&self) -> String {
+        if self.is_default() { String::new() } else { format!("?project={self}") }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::instance::Kind;
-use crate::{AliasName, Fingerprint, NodeId, Timestamp};
+use crate::{AliasName, Fingerprint, NodeId, ProfileName, Timestamp};
 
 /// How the image was uploaded, hence how it is exported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,57 @@ pub enum Format {
     Unified,
     /// A metadata tarball and a root file system (tarball or squashfs).
     Split,
+}
+
+/// How an image server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// A tree of static files with an index.
+    Simplestreams,
+    /// The public images of an LXD, Incus or Basalt server; the two words mean the same.
+    Lxd,
+    Incus,
+    /// One URL.
+    Direct,
+}
+
+impl Protocol {
+    /// As clients write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Simplestreams => "simplestreams",
+            Protocol::Lxd => "lxd",
+            Protocol::Incus => "incus",
+            Protocol::Direct => "direct",
+        }
+    }
+}
+
+/// Where an image was pulled from, hence where a newer one may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateSource {
+    /// `https://host[:port][/path]`; the image's own URL with [`Protocol::Direct`].
+    pub server: String,
+    pub protocol: Protocol,
+    /// PEM of the one certificate that the server may show; empty for those that the host trusts.
+    pub certificate: String,
+    /// What it was asked for by: an alias, or a fingerprint (of which there is never a newer one).
+    pub alias: String,
+    /// The kind that was asked for; `None` when any would do.
+    pub kind: Option<Kind>,
+}
+
+/// What users may change of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    pub public: bool,
+    pub auto_update: bool,
+    /// Came with an instance rather than by an import: goes again when it is not used any more.
+    pub cached: bool,
+    pub expires_at: Timestamp,
+    pub properties: BTreeMap<String, String>,
+    pub profiles: Option<Vec<ProfileName>>,
 }
 
 /// One image.
@@ -34,6 +85,35 @@ pub struct Image {
     pub last_used_at: Timestamp,
     /// Members that hold its files.
     pub holders: BTreeSet<NodeId>,
+    /// Came with an instance rather than by an import: goes again when it is not used any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cached: bool,
+    /// Whether newer ones of the same source replace it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub auto_update: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_source: Option<UpdateSource>,
+    /// Profiles of instances that name none; `None` is the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiles: Option<Vec<ProfileName>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Image {
+    /// Whether it says what members of feature level 1 do not know.
+    pub(crate) fn beyond_level_1(&self) -> bool {
+        self.cached || self.auto_update || self.update_source.is_some() || self.profiles.is_some()
+    }
+
+    /// When it was last of use: when an instance was made from it, else when it came. One that takes the place of an
+    /// older one inherits its time: being kept current is no use.
+    pub fn wanted_at(&self) -> Timestamp {
+        if self.last_used_at == Timestamp::NEVER { self.uploaded_at } else { self.last_used_at }
+    }
 }
 
 /// A name for an image.
@@ -42,4 +122,33 @@ pub struct Alias {
     pub name: AliasName,
     pub target: Fingerprint,
     pub description: String,
+}
+
+/// How the tarball of an image that is made here is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// What every client reads.
+    #[default]
+    Gzip,
+    /// Faster and smaller than gzip.
+    Zstd,
+    /// Smallest, and slow.
+    Xz,
+}
+
+impl std::str::FromStr for Compression {
+    type Err = &'static str;
+
+    /// The clients' words; the error says which there are.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Compression::None),
+            "gzip" | "pigz" => Ok(Compression::Gzip),
+            "zstd" => Ok(Compression::Zstd),
+            "xz" => Ok(Compression::Xz),
+            _ => Err("is not one of none, gzip, zstd, xz"),
+        }
+    }
 }

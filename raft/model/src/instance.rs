@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evacuation::{Leg, Trip};
 use crate::{
     Epoch, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName, NodeId, ProfileName, ProjectName,
-    Timestamp,
+    Rejected, SnapshotId, Timestamp,
 };
 
 /// Free-form configuration: keys of `config::instance`.
@@ -52,6 +53,18 @@ pub enum Origin {
     Empty,
     /// A copy of an image.
     Image(Fingerprint),
+    /// A copy of another instance.
+    Copy(Box<CopyOf>),
+}
+
+/// What an instance is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOf {
+    pub source: InstanceId,
+    /// As it was in this snapshot; else as it is when the copy is made.
+    pub point: Option<SnapshotId>,
+    /// Snapshots that come along, oldest first: the source's, and what each is at the copy.
+    pub snapshots: Vec<(SnapshotId, SnapshotId)>,
 }
 
 /// What the user wants the instance to be.
@@ -128,6 +141,44 @@ pub enum Placement {
     Unplaced { refused: Option<String> },
     /// At home on `node`; only that agent may run it, and only under this epoch.
     On { node: NodeId, epoch: Epoch },
+    /// On its way to another home, or to another pool of the one that it has. It does not run meanwhile.
+    Moving(Box<Move>),
+}
+
+/// What an instance becomes by a move, beside its new home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovePlan {
+    /// Where the user wants it from now on.
+    pub target: Target,
+    pub project: ProjectName,
+    pub name: InstanceName,
+    pub spec: Spec,
+}
+
+/// A move that is under way. Until it is committed the old home is the home; after an abort it simply stays that.
+///
+/// ```text
+///  user Move -> leader AssignMove -> new home pulls the volume, stamped `landing` -> new home Landed = the commit
+///                      |                     |
+///                      +-- no member fits    +-- cannot pull, member lost ---> AbortMove: nothing has happened
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub from: NodeId,
+    /// The epoch of the old home.
+    pub epoch: Epoch,
+    /// `None` until the leader has chosen.
+    pub to: Option<NodeId>,
+    /// The epoch of the new home. No two attempts have the same: what an earlier one left is never taken for this one's.
+    pub landing: Epoch,
+    pub plan: MovePlan,
+}
+
+impl Move {
+    /// Why nothing else can be done with the instance.
+    pub(crate) fn busy(&self, name: &InstanceName) -> Rejected {
+        Rejected::Busy(format!("instance {name} is being moved"))
+    }
 }
 
 impl Placement {
@@ -136,6 +187,20 @@ impl Placement {
         match self {
             Placement::Unplaced { .. } => None,
             Placement::On { node, epoch } => Some((*node, *epoch)),
+            Placement::Moving(on_its_way) => Some((on_its_way.from, on_its_way.epoch)),
+        }
+    }
+
+    /// The move that is to end on `node`.
+    pub fn landing_on(&self, node: NodeId) -> Option<&Move> {
+        self.moving().filter(|m| m.to == Some(node))
+    }
+
+    /// The move that is under way.
+    pub fn moving(&self) -> Option<&Move> {
+        match self {
+            Placement::Moving(on_its_way) => Some(on_its_way),
+            Placement::Unplaced { .. } | Placement::On { .. } => None,
         }
     }
 }
@@ -167,6 +232,40 @@ pub struct Report {
     pub at: Timestamp,
 }
 
+/// A snapshot that the user wants the instance to go back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    pub snapshot: SnapshotId,
+    /// The request that asked for it: settled when that one is.
+    pub request: u64,
+}
+
+/// What is to be done for an instance now and then, beside running it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Errands {
+    /// The last restore that was asked for, done or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+    /// The highest epoch that a move was ever given, committed or not.
+    pub landings: Epoch,
+    /// The epoch under which the root file system is made anew, in place of the one of an earlier epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remake: Option<Epoch>,
+    /// Why the last move came to nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_failed: Option<String>,
+    /// It was taken away from where it belongs, or is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trip: Option<Trip>,
+}
+
+impl Errands {
+    fn none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -182,9 +281,33 @@ pub struct Instance {
     pub run: Run,
     pub placement: Placement,
     pub report: Option<Report>,
+    #[serde(default, skip_serializing_if = "Errands::none")]
+    pub errands: Errands,
 }
 
 impl Instance {
+    /// Whether it is down, or about to be, because of an evacuation: not what its user meant by a stop.
+    pub fn held(&self) -> bool {
+        let home = self.placement.home().map(|(node, _)| node);
+        self.errands.trip.as_ref().is_some_and(|trip| trip.leg != Leg::Rest || Some(trip.origin) == home)
+    }
+
+    /// The restore that its home has not settled yet.
+    pub fn pending_restore(&self) -> Option<Restore> {
+        let pending = |r: &Restore| self.current_report().is_none_or(|report| report.request < r.request);
+        self.errands.restore.filter(pending)
+    }
+
+    /// Whether what an earlier epoch has left of its root file system gives way to a new one.
+    pub fn remade(&self) -> bool {
+        self.errands.remake.is_some() && self.errands.remake == self.placement.home().map(|(_, epoch)| epoch)
+    }
+
+    /// Whether its root file system exists, as its home says.
+    pub fn made(&self) -> bool {
+        self.current_report().is_some_and(|report| report.made)
+    }
+
     /// What its home last said of the guest, if it has said anything under the present epoch.
     pub fn phase(&self) -> Option<Phase> {
         self.current_report().map(|r| r.phase)

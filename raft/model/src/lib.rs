@@ -18,10 +18,12 @@ pub mod apply;
 pub mod command;
 pub mod config;
 pub mod device;
+pub mod evacuation;
 pub mod generation;
 pub mod id;
 pub mod identity;
 pub mod image;
+pub mod in_project;
 pub mod instance;
 pub mod invariant;
 pub mod limit;
@@ -31,18 +33,25 @@ pub mod pool;
 pub mod port;
 pub mod profile;
 pub mod project;
+pub mod quota;
+pub mod restriction;
+pub mod schedule;
 pub mod secrets;
+pub mod snapshot;
 pub mod state;
 pub mod table;
 pub mod view;
+pub mod warning;
 
 pub use apply::{Applied, Rejected};
 pub use command::Command;
 pub use generation::{Epoch, Generation, Timestamp, Version};
 pub use id::{
-    AliasName, Fingerprint, GroupName, InstanceId, InstanceName, Mac, MemberName, NetworkName, NodeId, PoolName,
-    ProfileName, ProjectName, TokenId,
+    AclName, AliasName, Fingerprint, GroupName, InstanceId, InstanceName, Mac, MemberName, NetworkName, NodeId,
+    PeerName, PoolName, ProfileName, ProjectName, RecordName, SetName, SnapshotId, SnapshotName, TokenId, WarningId,
+    ZoneName,
 };
+pub use in_project::{AclKey, InProject, NetworkKey, SetKey};
 pub use port::{Cluster, ProposeError, ReadError};
 pub use state::ClusterState;
 pub use table::Table;

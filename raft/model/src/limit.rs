@@ -30,6 +30,30 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("{text:?} is larger than 16 EiB"))
 }
 
+/// A rate in bits a second, from 1 kbit to 100 Gbit: what one interface can be held to.
+///
+/// # Errors
+/// Says what is wrong with the text.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a rate such as 100Mbit"))?;
+    let factor: u64 = match suffix {
+        "" | "bit" => 1,
+        "kbit" => 1_000,
+        "Mbit" => 1_000_000,
+        "Gbit" => 1_000_000_000,
+        "Kibit" => 1 << 10,
+        "Mibit" => 1 << 20,
+        "Gibit" => 1 << 30,
+        other => return Err(format!("{other:?} is not a suffix of rates: use kbit, Mbit, Gbit, Kibit, Mibit, Gibit")),
+    };
+    match number.checked_mul(factor) {
+        Some(rate @ 1_000..=100_000_000_000) => Ok(rate),
+        Some(_) | None => Err(format!("{text:?} is not between 1kbit and 100Gbit")),
+    }
+}
+
 /// `limits.cpu`: how many, or which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cpu {
@@ -139,6 +163,16 @@ mod tests {
         assert_eq!(parse_bytes("3GiB"), Ok(3 << 30));
         for bad in ["", "GiB", "1.5GiB", "-1", "1gib", "99999999999EiB", "1 GiB"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_rate("100Mbit"), Ok(100_000_000));
+        assert_eq!(parse_rate("8192"), Ok(8192));
+        assert_eq!(parse_rate("1Gibit"), Ok(1 << 30));
+        for bad in ["", "Mbit", "1.5Mbit", "10MB", "10mbit", "0", "999", "101Gbit", "99999999999Gbit", "1 Mbit"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::evacuation::Order;
 use crate::{Fingerprint, GroupName, MemberName, NodeId, Timestamp};
 
 /// What an agent says of its machine: at start, and when it changes. Never telemetry.
@@ -27,6 +28,9 @@ pub struct Announcement {
     pub drivers: BTreeMap<String, String>,
     /// Storage drivers that the host can serve, with their version.
     pub storage_drivers: BTreeMap<String, String>,
+    /// What OVN calls this machine (`system-id` of its switch), if it has a part in logical networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chassis: Option<String>,
 }
 
 /// Whether new instances may be placed here, as the operator wants it.
@@ -35,6 +39,33 @@ pub enum Duty {
     Active,
     /// Emptied for maintenance; nothing is placed here.
     Evacuated,
+}
+
+/// What an operator gives a member to do. That it votes, or leads, is no role: the cluster chooses that itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It never votes, as long as there is another member that can.
+    DatabaseClient,
+    /// It carries the gateways of OVN networks.
+    OvnChassis,
+}
+
+impl Role {
+    pub const ALL: [Role; 2] = [Role::DatabaseClient, Role::OvnChassis];
+
+    /// The API's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::DatabaseClient => "database-client",
+            Role::OvnChassis => "ovn-chassis",
+        }
+    }
+
+    /// The role of that name, if there is one.
+    pub fn named(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == name)
+    }
 }
 
 /// What the leader's health controller believes. Silent is not dead.
@@ -65,10 +96,16 @@ pub struct Member {
     #[serde(default)]
     pub awaited: bool,
     pub duty: Duty,
+    /// What is being done to get there: it is emptied, or filled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     pub health: Health,
     pub failure_domain: String,
     pub description: String,
     pub groups: BTreeSet<GroupName>,
+    /// Given by the operator.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub roles: BTreeSet<Role>,
     /// Keys of the member's own: `scheduler.instance`, `user.*`.
     pub config: BTreeMap<String, String>,
     pub announced: Announcement,

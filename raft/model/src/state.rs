@@ -1,6 +1,7 @@
 //! The replicated state: everything the cluster agrees on.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,14 +10,19 @@ use crate::identity::{Certificate, Token};
 use crate::image::{Alias, Image};
 use crate::instance::Instance;
 use crate::member::{Group, Member};
-use crate::network::Network;
+use crate::network::acl::Acl;
+use crate::network::address_set::AddressSet;
+use crate::network::zone::Zone;
+use crate::network::{Network, NicAddress};
 use crate::pool::Pool;
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::secrets::Secrets;
+use crate::snapshot::Snapshot;
+use crate::warning::Warning;
 use crate::{
-    AliasName, Fingerprint, Generation, GroupName, InstanceId, InstanceName, NetworkName, NodeId, PoolName,
-    ProfileName, ProjectName, Table, TokenId,
+    AclKey, AliasName, Fingerprint, Generation, GroupName, InstanceId, InstanceName, NetworkKey, NodeId, PoolName,
+    ProfileName, ProjectName, SetKey, SnapshotId, Table, TokenId, WarningId, ZoneName,
 };
 
 /// Everything the cluster agrees on. Cloning shares structure: a snapshot for a reader is a handful of pointer copies.
@@ -50,6 +56,28 @@ pub struct ClusterState {
     pub burials: u64,
     pub images: Table<Fingerprint, Image>,
     pub aliases: Table<AliasName, Alias>,
-    pub networks: Table<NetworkName, Network>,
+    pub networks: Table<NetworkKey, Network>,
+    /// The number that the last network got. Numbers are never used twice.
+    pub networks_numbered: u32,
+    pub acls: Table<AclKey, Acl>,
+    /// The number that the last list got.
+    pub acls_numbered: u32,
+    pub zones: Table<ZoneName, Zone>,
+    pub address_sets: Table<SetKey, AddressSet>,
+    /// The number that the last set got.
+    pub address_sets_numbered: u32,
+    /// Addresses of interfaces on logical networks, by instance and device.
+    pub addresses: Table<(InstanceId, String), NicAddress>,
+    /// Index of `addresses` by the address.
+    pub address_holders: Table<(NetworkKey, IpAddr), (InstanceId, String)>,
     pub pools: Table<PoolName, Pool>,
+    /// Copies that are being made, with what each is made from: that stays as long.
+    pub copies: Table<InstanceId, InstanceId>,
+    /// By instance, so that those of one lie together; ids grow with time.
+    pub snapshots: Table<(InstanceId, SnapshotId), Snapshot>,
+    /// Snapshots that are gone, as `graves` is for instances.
+    pub snapshot_graves: Table<SnapshotId, u64>,
+    /// How many snapshots have ever gone.
+    pub snapshot_burials: u64,
+    pub warnings: Table<WarningId, Warning>,
 }

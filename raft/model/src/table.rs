@@ -60,6 +60,11 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         }
     }
 
+    /// Entries whose keys lie in `range`, in key order.
+    pub fn range(&self, range: std::ops::RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {
+        self.0.range(range)
+    }
+
     /// Entries in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.0.iter()

@@ -6,9 +6,14 @@ use std::sync::Arc;
 use crate::device::{self, Device};
 use crate::instance::{Config, Devices, Instance, Intent, Spec};
 use crate::member::{Health, Member};
+use crate::network::acl::{Acl, Subject};
+use crate::network::{Network, NetworkKind};
+use crate::snapshot::Snapshot;
 use crate::{
-    AliasName, ClusterState, Fingerprint, InstanceName, MemberName, NetworkName, NodeId, PoolName, ProjectName, Version,
+    AclKey, AliasName, ClusterState, Fingerprint, InstanceId, InstanceName, MemberName, NetworkKey, NetworkName,
+    NodeId, PeerName, PoolName, ProjectName, SetKey, SnapshotId, SnapshotName, Version,
 };
+use uuid::Uuid;
 
 /// A snapshot of the state at one version. Cheap to clone, never changes.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +36,14 @@ impl Deref for StateView {
     }
 }
 
+fn network_url(network: &Network) -> String {
+    format!("/1.0/networks/{}{}", network.name, network.project.suffix())
+}
+
+fn acl_url(acl: &Acl) -> String {
+    format!("/1.0/network-acls/{}{}", acl.name, acl.project.suffix())
+}
+
 impl ClusterState {
     /// Whether [`crate::command::ClusterCommand::Init`] has been applied.
     pub fn initialised(&self) -> bool {
@@ -47,6 +60,24 @@ impl ClusterState {
     /// Instances whose home is `node`.
     pub fn assigned_to(&self, node: NodeId) -> impl Iterator<Item = &Instance> {
         self.instances.values().filter(move |i| i.placement.home().is_some_and(|(home, _)| home == node))
+    }
+
+    /// Instances that `node` has something to do for: those at home there, and those on their way there.
+    pub fn concerning(&self, node: NodeId) -> impl Iterator<Item = &Instance> {
+        self.instances.values().filter(move |i| {
+            i.placement.home().is_some_and(|(home, _)| home == node) || i.placement.landing_on(node).is_some()
+        })
+    }
+
+    /// Snapshots of an instance, whatever their stage, oldest first.
+    pub fn snapshots_of(&self, id: InstanceId) -> impl Iterator<Item = &Snapshot> {
+        let bound = |uuid: Uuid| (id, SnapshotId(uuid));
+        self.snapshots.range(bound(Uuid::nil())..=bound(Uuid::max())).map(|(_, snapshot)| snapshot)
+    }
+
+    /// The snapshot that users call `name`.
+    pub fn snapshot_named(&self, id: InstanceId, name: &SnapshotName) -> Option<&Snapshot> {
+        self.snapshots_of(id).find(|s| s.is_ready() && s.name == *name)
     }
 
     /// The member that users call `name`.
@@ -79,6 +110,16 @@ impl ClusterState {
         devices
     }
 
+    /// One key of the expanded configuration.
+    pub fn config_value<'a>(&'a self, project: &ProjectName, spec: &'a Spec, key: &str) -> Option<&'a str> {
+        let own = spec.config.get(key);
+        let value = own.or_else(|| {
+            let keys = spec.profiles.iter().rev().map(|name| (project.clone(), name.clone()));
+            keys.filter_map(|key| self.profiles.get(&key)).find_map(|profile| profile.config.get(key))
+        });
+        value.map(String::as_str)
+    }
+
     fn profiles_of(&self, project: &ProjectName, spec: &Spec) -> impl Iterator<Item = &crate::profile::Profile> {
         spec.profiles.iter().filter_map(move |name| self.profiles.get(&(project.clone(), name.clone())))
     }
@@ -97,32 +138,80 @@ impl ClusterState {
         })
     }
 
-    /// URLs of what uses a network: instances and profiles.
-    pub fn network_users(&self, network: &NetworkName) -> Vec<String> {
-        self.users(|device| matches!(device, Device::Nic { network: Some(used), .. } if used == network))
+    /// URLs of what uses a network: instances, profiles, and networks that lead out through it.
+    pub fn network_users(&self, network: &NetworkKey) -> Vec<String> {
+        let named =
+            |device: &Device| matches!(device, Device::Nic { network: Some(used), .. } if *used == network.name);
+        let mut users = self.users(|project, device| *project == network.project && named(device));
+        users.extend(self.networks.values().filter(|n| n.uplink().as_ref() == Some(network)).map(network_url));
+        users
+    }
+
+    /// URLs of what uses an access control list: networks, instances, profiles, and rules of other lists.
+    pub fn acl_users(&self, acl: &AclKey) -> Vec<String> {
+        let networks = self.networks.values().filter(|n| n.acls().0.contains(acl));
+        let mut users: Vec<String> = networks.map(network_url).collect();
+        let has = |device: &Device| matches!(device, Device::Nic { logical, .. } if logical.acls.contains(&acl.name));
+        users.extend(self.users(|project, device| *project == acl.project && has(device)));
+        let named = |subject: &Subject| matches!(subject, Subject::Acl(name) if *name == acl.name);
+        users.extend(self.acls_with(&acl.project, named).filter(|other| other.name != acl.name).map(acl_url));
+        users
+    }
+
+    /// A bridge network that has the list, or whose interfaces have.
+    pub(crate) fn bridge_with(&self, acl: &AclKey) -> Option<&NetworkName> {
+        let named = |device: &Device, network: &NetworkName| match device {
+            Device::Nic { network: Some(on), logical, .. } => on == network && logical.acls.contains(&acl.name),
+            Device::Nic { network: None, .. } | Device::Root { .. } | Device::Disk { .. } | Device::None => false,
+        };
+        let worn = |network: &Network| {
+            !self.users(|project, device| *project == network.project && named(device, &network.name)).is_empty()
+        };
+        let bridges = self.networks.values().filter(|n| n.kind == NetworkKind::Bridge && n.project == acl.project);
+        let mut bridges = bridges.map(|n| (n, n.acls().0.contains(acl)));
+        bridges.find(|(network, own)| *own || worn(network)).map(|(network, _)| &network.name)
+    }
+
+    /// URLs of access control lists whose rules name a peering of the network; a certain one, or any.
+    pub fn acls_about(&self, network: &NetworkKey, peer: Option<&PeerName>) -> Vec<String> {
+        let meant = |of: &NetworkName, name: &PeerName| *of == network.name && peer.is_none_or(|peer| peer == name);
+        let named = |subject: &Subject| matches!(subject, Subject::Peer(of, name) if meant(of, name));
+        self.acls_with(&network.project, named).map(acl_url).collect()
+    }
+
+    /// URLs of access control lists whose rules name an address set.
+    pub fn address_set_users(&self, set: &SetKey) -> Vec<String> {
+        let named = |subject: &Subject| matches!(subject, Subject::Set(name) if *name == set.name);
+        self.acls_with(&set.project, named).map(acl_url).collect()
+    }
+
+    /// Lists of a project with a rule about something: what rules name is of the list's own project.
+    fn acls_with(&self, project: &ProjectName, named: impl Fn(&Subject) -> bool) -> impl Iterator<Item = &Acl> {
+        let any = move |acl: &&Acl| acl.project == *project && acl.subjects().iter().any(&named);
+        self.acls.values().filter(any)
     }
 
     /// URLs of what uses a pool: instances and profiles.
     pub fn pool_users(&self, pool: &PoolName) -> Vec<String> {
-        self.users(|device| matches!(device, Device::Root { pool: used, .. } if used == pool))
+        self.users(|_, device| matches!(device, Device::Root { pool: used, .. } if used == pool))
     }
 
-    fn users(&self, uses: impl Fn(&Device) -> bool) -> Vec<String> {
-        let suffix = |project: &ProjectName| match *project == ProjectName::default_project() {
-            true => String::new(),
-            false => format!("?project={project}"),
+    /// URLs of instances and profiles with a device that is asked for; it comes with the project whose networks count.
+    fn users(&self, uses: impl Fn(&ProjectName, &Device) -> bool) -> Vec<String> {
+        let any = |project: &ProjectName, devices: &Devices| {
+            let project = self.network_project(project);
+            devices.values().any(|p| device::parse(p).is_ok_and(|d| uses(&project, &d)))
         };
-        let any = |devices: &Devices| devices.values().any(|p| device::parse(p).is_ok_and(|d| uses(&d)));
         let instances = self
             .instances
             .values()
-            .filter(|i| any(&self.expanded_devices(&i.project, &i.spec)))
-            .map(|i| format!("/1.0/instances/{}{}", i.name, suffix(&i.project)));
+            .filter(|i| any(&i.project, &self.expanded_devices(&i.project, &i.spec)))
+            .map(|i| format!("/1.0/instances/{}{}", i.name, i.project.suffix()));
         let profiles = self
             .profiles
             .values()
-            .filter(|p| any(&p.devices))
-            .map(|p| format!("/1.0/profiles/{}{}", p.name, suffix(&p.project)));
+            .filter(|p| any(&p.project, &p.devices))
+            .map(|p| format!("/1.0/profiles/{}{}", p.name, p.project.suffix()));
         instances.chain(profiles).collect()
     }
 

@@ -13,11 +13,12 @@ use std::path::PathBuf;
 
 use basalt_model::Command;
 use basalt_model::command::{
-    ClusterCommand, IdentityCommand, ImageCommand, InstanceCommand, MemberCommand, NetworkCommand, PoolCommand,
-    ProfileCommand, ProjectCommand,
+    AclCommand, AddressSetCommand, ClusterCommand, IdentityCommand, ImageCommand, InstanceCommand, MemberCommand,
+    NetworkCommand, PoolCommand, ProfileCommand, ProjectCommand, SnapshotCommand, WarningCommand, ZoneCommand,
 };
 
 const ID: &str = "0189f7ea-0b5c-7c3e-8f00-000000000001";
+const SNAP: &str = "0189f7ea-0b5c-7c3e-8f00-000000000002";
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// One sample of every command, with every field set.
@@ -59,6 +60,8 @@ fn samples() -> Vec<Command> {
         "size":42,"public":true,"properties":{{"os":"Debian"}},"created_at":1,"uploaded_at":2,"expires_at":3,
         "last_used_at":4,"holders":[1,2]}}"#
     );
+    let pulled = r#""cached":true,"auto_update":true,"update_source":{"server":"https://s","protocol":"simplestreams",
+        "certificate":"PEM","alias":"debian/12","kind":"container"},"profiles":["default"]"#;
     let profile = r#"{"project":"default","name":"web","description":"d","config":{"limits.memory":"1GiB"},
         "devices":{"eth0":{"type":"nic","network":"br0"}},"generation":1}"#;
     let project = r#"{"name":"p2","description":"d","config":{"user.x":"y"},"created_at":1,"generation":1}"#;
@@ -66,12 +69,19 @@ fn samples() -> Vec<Command> {
         r#"{"name":"br0","kind":"bridge","description":"d","config":{"ipv4.address":"10.1.0.1/24"},"generation":1}"#;
     let pool = r#"{"name":"p","kind":"zfs","description":"d","config":{"size":"5GiB"},"member_config":{"1":{"source":"/dev/x"}},
         "status":{"1":{"Ready":{"total":9}},"2":{"Failed":{"reason":"r"}}},"generation":1}"#;
+    let trip =
+        r#"{"origin":1,"target":"Any","starts":true,"leg":{"Out":{"from":1,"moves":true}},"order":7,"failed":"r"}"#;
     let texts = [
         format!(r#"{{"Cluster":{{"Init":{{"cluster_id":"{ID}","secrets":{secrets},"member":{member},"at":7}}}}}}"#),
         r#"{"Cluster":{"SetConfig":{"set":{"cluster.max_voters":"5","user.a":null},"expect":4}}}"#.into(),
         r#"{"Cluster":{"RaiseFeatureLevel":{"level":2}}}"#.into(),
+        r#"{"Cluster":{"SetApiCertificate":{"certificate":"c","key":"k"}}}"#.into(),
         format!(r#"{{"Member":{{"Join":{{"token":"{ID}","secret_hash":"{HASH}","member":{member},"at":7}}}}}}"#),
         format!(r#"{{"Member":{{"Announce":{{"id":1,"announcement":{announcement}}}}}}}"#),
+        format!(
+            r#"{{"Member":{{"Announce":{{"id":1,"announcement":{}}}}}}}"#,
+            announcement.replace(r#"{"zfs":"2.1"}}"#, r#"{"zfs":"2.1"},"chassis":"node1"}"#)
+        ),
         r#"{"Member":{"Update":{"id":1,"failure_domain":"f","description":"d","groups":["g"],"config":{"user.a":"b"}}}}"#.into(),
         r#"{"Member":{"Rename":{"id":1,"name":"node9"}}}"#.into(),
         r#"{"Member":{"SetDuty":{"id":1,"duty":"Evacuated"}}}"#.into(),
@@ -81,6 +91,12 @@ fn samples() -> Vec<Command> {
         r#"{"Member":{"UpdateGroup":{"name":"g","description":"d","members":["node1"]}}}"#.into(),
         r#"{"Member":{"RenameGroup":{"name":"g","to":"h"}}}"#.into(),
         r#"{"Member":{"RemoveGroup":"g"}}"#.into(),
+        r#"{"Member":{"Update":{"id":1,"failure_domain":"f","description":"d","groups":["g"],"config":{"user.a":"b"},
+            "roles":["database-client","ovn-chassis"]}}}"#
+            .into(),
+        r#"{"Member":{"Order":{"id":1,"order":{"task":{"Empty":"Own"},"at":7}}}}"#.into(),
+        r#"{"Member":{"Order":{"id":1,"order":{"task":"Fill","at":7}}}}"#.into(),
+        r#"{"Member":{"OrderDone":{"id":1,"at":7}}}"#.into(),
         format!(r#"{{"Identity":{{"AddToken":{}}}}}"#, token(r#"{"Join":"node2"}"#)),
         format!(r#"{{"Identity":{{"AddToken":{}}}}}"#, token(trust)),
         format!(r#"{{"Identity":{{"RevokeToken":"{ID}"}}}}"#),
@@ -112,6 +128,12 @@ fn samples() -> Vec<Command> {
         format!(r#"{{"Image":{{"SetAlias":{{"alias":{{"name":"a","target":"{HASH}","description":"d"}},"replace":true}}}}}}"#),
         r#"{"Image":{"RemoveAlias":"a"}}"#.into(),
         r#"{"Image":{"RenameAlias":{"name":"a","to":"b"}}}"#.into(),
+        format!(r#"{{"Image":{{"Add":{}}}}}"#, image.replace(r#""holders":[1,2]"#, &format!(r#""holders":[1,2],{pulled}"#))),
+        format!(
+            r#"{{"Image":{{"Edit":{{"fingerprint":"{HASH}","edit":{{"public":true,"auto_update":true,"cached":true,
+            "expires_at":9,"properties":{{"os":"x"}},"profiles":["default"]}}}}}}}}"#
+        ),
+        format!(r#"{{"Image":{{"Expire":{{"fingerprint":"{HASH}","unused_since":9}}}}}}"#),
         format!(r#"{{"Profile":{{"Add":{profile}}}}}"#),
         r#"{"Profile":{"Update":{"project":"default","name":"web","expect":1,"description":"d","config":{},"devices":{}}}}"#.into(),
         r#"{"Profile":{"Rename":{"project":"default","name":"web","to":"www"}}}"#.into(),
@@ -124,11 +146,121 @@ fn samples() -> Vec<Command> {
         r#"{"Network":{"Update":{"name":"br0","expect":1,"description":"d","config":{"ipv4.nat":"true"}}}}"#.into(),
         r#"{"Network":{"Rename":{"name":"br0","to":"br1"}}}"#.into(),
         r#"{"Network":{"Remove":"br0"}}"#.into(),
+        r#"{"Network":{"Add":{"name":"net0","kind":"ovn","description":"d","config":{"network":"up0"},"generation":1,
+            "number":3,"router":{"ipv4":"192.0.2.10","ipv6":"2001:db8::10"}}}}"#
+            .into(),
+        r#"{"Network":{"Add":{"name":"up0","kind":"physical","description":"d","config":{"parent":"eth1"},"generation":1}}}"#.into(),
+        format!(
+            r#"{{"Network":{{"Allocate":{{"addresses":[{{"instance":"{ID}","device":"eth0","network":"net0","ipv4":"10.1.0.2",
+            "ipv6":"fd42::2"}}]}}}}}}"#
+        ),
+        r#"{"Network":{"AllocateUplink":{"network":"net0","ipv4":"192.0.2.10","ipv6":null}}}"#.into(),
+        r#"{"Network":{"PutForward":{"network":"net0","forward":{"listen":"192.0.2.20","description":"d",
+            "config":{"target_address":"10.1.0.2"},"ports":[{"description":"p","protocol":"tcp","listen_port":"80,90-91",
+            "target_port":"8080","target_address":"10.1.0.3"}],"generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"Network":{"RemoveForward":{"network":"net0","listen":"2001:db8::20"}}}"#.into(),
+        r#"{"Network":{"PutBalancer":{"network":"net0","balancer":{"listen":"192.0.2.21","description":"d",
+            "config":{"healthcheck":"true"},"backends":[{"name":"b","description":"","target_port":"80",
+            "target_address":"10.1.0.2"}],"ports":[{"description":"","protocol":"udp","listen_port":"53",
+            "target_backend":["b"]}],"generation":2},"expect":{"Present":2}}}}"#
+            .into(),
+        r#"{"Network":{"RemoveBalancer":{"network":"net0","listen":"192.0.2.21"}}}"#.into(),
+        r#"{"Network":{"PutPeer":{"network":"net0","peer":{"name":"p","description":"d","config":{"user.a":"b"},
+            "target":"net1","generation":1},"expect":{"Present":null}}}}"#
+            .into(),
+        r#"{"Network":{"RemovePeer":{"network":"net0","name":"p"}}}"#.into(),
+        r#"{"Network":{"Add":{"name":"net0","project":"p2","kind":"ovn","description":"d","config":{"network":"none"},
+            "generation":1}}}"#
+            .into(),
+        r#"{"Network":{"Rename":{"name":"p2/net0","to":"net1"}}}"#.into(),
+        r#"{"Network":{"Remove":"p2/net1"}}"#.into(),
+        format!(
+            r#"{{"Network":{{"Allocate":{{"addresses":[{{"instance":"{ID}","device":"eth0","network":"p2/net0",
+            "ipv4":"10.1.0.2","ipv6":null}}]}}}}}}"#
+        ),
+        r#"{"Network":{"PutPeer":{"network":"p2/net0","peer":{"name":"p","description":"","config":{},
+            "target":"net1","generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"Acl":{"Put":{"acl":{"name":"web","number":4,"description":"d","config":{"user.a":"b"},"ingress":[{"action":
+            "allow-stateless","state":"logged","description":"r","source":"@external","destination":"10.1.0.2",
+            "protocol":"tcp","source_port":"1-9","destination_port":"80","icmp_type":"","icmp_code":""}],"egress":[],
+            "generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"Acl":{"Rename":{"name":"web","to":"www"}}}"#.into(),
+        r#"{"Acl":{"Remove":"web"}}"#.into(),
+        r#"{"Acl":{"Put":{"acl":{"name":"web","project":"p2","number":5,"description":"d","config":{},"ingress":[],
+            "egress":[],"generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"Acl":{"Remove":"p2/web"}}"#.into(),
+        r#"{"AddressSet":{"Put":{"set":{"name":"office","number":2,"description":"d","config":{"user.a":"b"},
+            "addresses":["192.0.2.9","2001:db8::/32"],"generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"AddressSet":{"Rename":{"name":"office","to":"home"}}}"#.into(),
+        r#"{"AddressSet":{"Remove":"office"}}"#.into(),
+        r#"{"AddressSet":{"Put":{"set":{"name":"office","project":"p2","number":3,"description":"","config":{},
+            "addresses":[],"generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"AddressSet":{"Rename":{"name":"p2/office","to":"home"}}}"#.into(),
+        r#"{"Zone":{"Put":{"zone":{"name":"lab.example","project":"default","description":"d",
+            "config":{"peers.ns.address":"192.0.2.1"},"generation":1},"expect":"Absent"}}}"#
+            .into(),
+        r#"{"Zone":{"Remove":"lab.example"}}"#.into(),
+        r#"{"Zone":{"PutRecord":{"zone":"lab.example","record":{"name":"www","description":"d","config":{"user.a":"b"},
+            "entries":[{"type":"A","ttl":60,"value":"192.0.2.9"}],"generation":1},"expect":{"Present":3}}}}"#
+            .into(),
+        r#"{"Zone":{"RemoveRecord":{"zone":"lab.example","name":"@"}}}"#.into(),
         format!(r#"{{"Pool":{{"Add":{pool}}}}}"#),
         r#"{"Pool":{"Update":{"name":"p","expect":1,"description":"d","config":{"size":"6GiB"}}}}"#.into(),
         r#"{"Pool":{"SetMemberConfig":{"name":"p","node":1,"config":{"source":"/dev/y"}}}}"#.into(),
         r#"{"Pool":{"Status":{"name":"p","node":1,"status":{"Ready":{"total":9}}}}}"#.into(),
         r#"{"Pool":{"Remove":"p"}}"#.into(),
+        format!(
+            r#"{{"Instance":{{"Restore":{{"id":"{ID}","snapshot":"{SNAP}","spec":{spec},
+            "stop":{{"force":true,"timeout_secs":30}}}}}}}}"#
+        ),
+        format!(
+            r#"{{"Instance":{{"Move":{{"id":"{ID}","to":2,"plan":{{"target":{{"Group":"g"}},"project":"p2","name":"c9","spec":{spec}}}}}}}}}"#
+        ),
+        format!(r#"{{"Instance":{{"AssignMove":{{"id":"{ID}","landing":4,"node":2}}}}}}"#),
+        format!(r#"{{"Instance":{{"Landed":{{"id":"{ID}","landing":4,"at":7}}}}}}"#),
+        format!(r#"{{"Instance":{{"AbortMove":{{"id":"{ID}","landing":4,"reason":"r"}}}}}}"#),
+        format!(
+            r#"{{"Instance":{{"Create":{}}}}}"#,
+            instance.replace(
+                &format!(r#"{{"Image":"{HASH}"}}"#),
+                &format!(r#"{{"Copy":{{"source":"{ID}","point":"{SNAP}","snapshots":[["{SNAP}","{ID}"]]}}}}"#)
+            )
+        ),
+        format!(
+            r#"{{"Instance":{{"Move":{{"id":"{ID}","to":null,"expect":2,"plan":{{"target":"Any","project":"p2","name":"c9","spec":{spec}}}}}}}}}"#
+        ),
+        format!(
+            r#"{{"Instance":{{"Trip":{{"id":"{ID}","step":{{"expect":null,"to":{trip},"run":["Stopped",{{"force":false,"timeout_secs":30}}],"at":7}}}}}}}}"#
+        ),
+        format!(
+            r#"{{"Instance":{{"Trip":{{"id":"{ID}","step":{{"expect":{},"to":null,"run":null,"at":7}}}}}}}}"#,
+            trip.replace(r#"{"Out":{"from":1,"moves":true}}"#, r#""Rest""#)
+        ),
+        format!(
+            r#"{{"Instance":{{"Remake":{{"id":"{ID}","spec":{spec},"snapshots_too":true,"at":7,"expect":2}}}}}}"#
+        ),
+        format!(
+            r#"{{"Snapshot":{{"Create":{{"instance":"{ID}","id":"{SNAP}","name":"s0","at":7,"expires_at":9}}}}}}"#
+        ),
+        format!(r#"{{"Snapshot":{{"Rename":{{"instance":"{ID}","id":"{SNAP}","name":"s1"}}}}}}"#),
+        format!(r#"{{"Snapshot":{{"Update":{{"instance":"{ID}","id":"{SNAP}","expires_at":9}}}}}}"#),
+        format!(r#"{{"Snapshot":{{"Delete":{{"instance":"{ID}","id":"{SNAP}"}}}}}}"#),
+        format!(r#"{{"Snapshot":{{"Taken":{{"instance":"{ID}","id":"{SNAP}","epoch":3,"size":42}}}}}}"#),
+        format!(r#"{{"Snapshot":{{"Failed":{{"instance":"{ID}","id":"{SNAP}","epoch":3,"reason":"r"}}}}}}"#),
+        format!(r#"{{"Snapshot":{{"Forget":{{"instance":"{ID}","id":"{SNAP}","epoch":3}}}}}}"#),
+        format!(
+            r#"{{"Warning":{{"Raise":{{"id":"{ID}","cause":{{"kind":"PoolUnavailable","project":"default",
+            "entity":"/1.0/storage-pools/p","node":1}},"message":"m","at":7}}}}}}"#
+        ),
+        format!(r#"{{"Warning":{{"Resolve":{{"id":"{ID}","at":7}}}}}}"#),
+        format!(r#"{{"Warning":{{"SetStatus":{{"id":"{ID}","status":"Acknowledged"}}}}}}"#),
+        format!(r#"{{"Warning":{{"Remove":"{ID}"}}}}"#),
     ];
     texts.iter().map(|text| serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))).collect()
 }
@@ -144,6 +276,7 @@ fn label(command: &Command) -> (&'static str, &'static str) {
                 ClusterCommand::Init(_) => "Init",
                 ClusterCommand::SetConfig { .. } => "SetConfig",
                 ClusterCommand::RaiseFeatureLevel { .. } => "RaiseFeatureLevel",
+                ClusterCommand::SetApiCertificate { .. } => "SetApiCertificate",
             },
         ),
         C::Member(c) => (
@@ -160,6 +293,8 @@ fn label(command: &Command) -> (&'static str, &'static str) {
                 MemberCommand::UpdateGroup { .. } => "UpdateGroup",
                 MemberCommand::RenameGroup { .. } => "RenameGroup",
                 MemberCommand::RemoveGroup(_) => "RemoveGroup",
+                MemberCommand::Order { .. } => "Order",
+                MemberCommand::OrderDone { .. } => "OrderDone",
             },
         ),
         C::Identity(c) => (
@@ -186,6 +321,13 @@ fn label(command: &Command) -> (&'static str, &'static str) {
                 InstanceCommand::Report { .. } => "Report",
                 InstanceCommand::Forget { .. } => "Forget",
                 InstanceCommand::SetVolatile { .. } => "SetVolatile",
+                InstanceCommand::Restore { .. } => "Restore",
+                InstanceCommand::Move { .. } => "Move",
+                InstanceCommand::AssignMove { .. } => "AssignMove",
+                InstanceCommand::Landed { .. } => "Landed",
+                InstanceCommand::AbortMove { .. } => "AbortMove",
+                InstanceCommand::Trip { .. } => "Trip",
+                InstanceCommand::Remake { .. } => "Remake",
             },
         ),
         C::Image(c) => (
@@ -199,6 +341,8 @@ fn label(command: &Command) -> (&'static str, &'static str) {
                 ImageCommand::SetAlias { .. } => "SetAlias",
                 ImageCommand::RemoveAlias(_) => "RemoveAlias",
                 ImageCommand::RenameAlias { .. } => "RenameAlias",
+                ImageCommand::Edit { .. } => "Edit",
+                ImageCommand::Expire { .. } => "Expire",
             },
         ),
         C::Profile(c) => (
@@ -226,6 +370,48 @@ fn label(command: &Command) -> (&'static str, &'static str) {
                 NetworkCommand::Update { .. } => "Update",
                 NetworkCommand::Rename { .. } => "Rename",
                 NetworkCommand::Remove(_) => "Remove",
+                NetworkCommand::Allocate { .. } => "Allocate",
+                NetworkCommand::AllocateUplink { .. } => "AllocateUplink",
+                NetworkCommand::PutForward { .. } => "PutForward",
+                NetworkCommand::RemoveForward { .. } => "RemoveForward",
+                NetworkCommand::PutBalancer { .. } => "PutBalancer",
+                NetworkCommand::RemoveBalancer { .. } => "RemoveBalancer",
+                NetworkCommand::PutPeer { .. } => "PutPeer",
+                NetworkCommand::RemovePeer { .. } => "RemovePeer",
+            },
+        ),
+        C::Acl(c) => (
+            "acl",
+            match c {
+                AclCommand::Put { .. } => "Put",
+                AclCommand::Rename { .. } => "Rename",
+                AclCommand::Remove(_) => "Remove",
+            },
+        ),
+        C::AddressSet(c) => (
+            "address_set",
+            match c {
+                AddressSetCommand::Put { .. } => "Put",
+                AddressSetCommand::Rename { .. } => "Rename",
+                AddressSetCommand::Remove(_) => "Remove",
+            },
+        ),
+        C::Zone(c) => (
+            "zone",
+            match c {
+                ZoneCommand::Put { .. } => "Put",
+                ZoneCommand::Remove(_) => "Remove",
+                ZoneCommand::PutRecord { .. } => "PutRecord",
+                ZoneCommand::RemoveRecord { .. } => "RemoveRecord",
+            },
+        ),
+        C::Warning(c) => (
+            "warning",
+            match c {
+                WarningCommand::Raise { .. } => "Raise",
+                WarningCommand::Resolve { .. } => "Resolve",
+                WarningCommand::SetStatus { .. } => "SetStatus",
+                WarningCommand::Remove(_) => "Remove",
             },
         ),
         C::Pool(c) => (
@@ -238,20 +424,37 @@ fn label(command: &Command) -> (&'static str, &'static str) {
                 PoolCommand::Remove(_) => "Remove",
             },
         ),
+        C::Snapshot(c) => (
+            "snapshot",
+            match c {
+                SnapshotCommand::Create { .. } => "Create",
+                SnapshotCommand::Rename { .. } => "Rename",
+                SnapshotCommand::Update { .. } => "Update",
+                SnapshotCommand::Delete { .. } => "Delete",
+                SnapshotCommand::Taken { .. } => "Taken",
+                SnapshotCommand::Failed { .. } => "Failed",
+                SnapshotCommand::Forget { .. } => "Forget",
+            },
+        ),
     }
 }
 
 /// How many variants there are, by family: one more here with each new one.
-const VARIANTS: [(&str, usize); 9] = [
-    ("cluster", 3),
-    ("member", 11),
+const VARIANTS: [(&str, usize); 14] = [
+    ("acl", 3),
+    ("address_set", 3),
+    ("zone", 4),
+    ("cluster", 4),
+    ("member", 13),
     ("identity", 7),
-    ("instance", 9),
-    ("image", 8),
+    ("instance", 16),
+    ("image", 10),
     ("profile", 4),
     ("project", 4),
-    ("network", 4),
+    ("network", 12),
     ("pool", 5),
+    ("snapshot", 7),
+    ("warning", 4),
 ];
 
 fn file(family: &str) -> PathBuf {

@@ -104,13 +104,17 @@ impl Core {
         let mut changes = self.raft.metrics();
         let mut views = self.published.view.subscribe();
         loop {
-            let seen = changes.borrow_and_update().clone();
-            if let Err(fatal) = &seen.running_state {
-                let why = self.log.broken().unwrap_or_else(|| fatal.to_string());
-                return (!self.stopping.is_cancelled()).then_some(why);
+            {
+                // Looked at where it is: it changes several times with every command, and is not small.
+                let seen = changes.borrow_and_update();
+                if let Err(fatal) = &seen.running_state {
+                    let why = self.log.broken().unwrap_or_else(|| fatal.to_string());
+                    return (!self.stopping.is_cancelled()).then_some(why);
+                }
+                self.publish(&seen);
             }
-            self.publish(&seen);
-            self.look_for_removal(&views.borrow_and_update().clone());
+            let view = views.borrow_and_update().clone();
+            self.look_for_removal(&view);
             // All arms may be dropped without loss: they only say that something is new.
             tokio::select! {
                 () = self.stopping.cancelled() => return None,
@@ -197,7 +201,19 @@ impl Core {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// The engine's own account of itself.
+    /// Who leads, as far as the engine knows.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// The address that a member of the group had when it was added.
+    pub(crate) fn address(&self, id: u64) -> String {
+        let metrics = self.raft.metrics();
+        let seen = metrics.borrow_watched();
+        seen.membership_config.get_node(&id).map(|n| n.addr.clone()).unwrap_or_default()
+    }
+
+    /// The engine's own account of itself, whole.
     pub(crate) fn seen(&self) -> crate::types::Metrics {
         self.raft.metrics().borrow_watched().clone()
     }

@@ -82,7 +82,7 @@ impl RaftCluster {
     }
 
     async fn attempt(&self, core: &Core, request: &Request, level: u32) -> Attempt {
-        match core.seen().current_leader {
+        match core.leader() {
             None => Attempt::NotDone("no leader is known".into()),
             Some(leader) if leader == core.identity.node_id.0 => self.write(core, request.clone()).await,
             Some(leader) => self.forward(core, leader, request, level).await,
@@ -114,8 +114,7 @@ impl RaftCluster {
     }
 
     async fn forward(&self, core: &Core, leader: u64, request: &Request, level: u32) -> Attempt {
-        let seen = core.seen();
-        let address = seen.membership_config.get_node(&leader).map(|n| n.addr.clone()).unwrap_or_default();
+        let address = core.address(leader);
         let mut client = match core.dialer.client(leader, &address, Lane::Proposal) {
             Ok(client) => client,
             Err(status) => return Attempt::NotDone(status.message().to_owned()),
@@ -148,11 +147,11 @@ impl RaftCluster {
     /// Answers a proposal that another member forwarded.
     pub(crate) async fn propose_for(&self, core: &Core, asked: ProposeRequest) -> Result<ProposeReply, Status> {
         use propose_reply::Outcome as Said;
-        let seen = core.seen();
+        let leader = core.leader();
         let attempt = match too_new(&self.current(), asked.feature_level) {
             Err(rejected) => Attempt::Answered(0, Err(rejected)),
             // One hop only: who is not the leader says so, and the caller looks again.
-            Ok(()) if !seen.state.is_leader() => Attempt::NotDone("this member does not lead".into()),
+            Ok(()) if leader != Some(core.identity.node_id.0) => Attempt::NotDone("this member does not lead".into()),
             Ok(()) => self.write(core, Request::from_wire(asked.command)).await,
         };
         let (index, outcome) = match attempt {
@@ -161,9 +160,7 @@ impl RaftCluster {
                 let rejected = rmp_serde::to_vec_named(&rejected).map_err(|e| Status::internal(e.to_string()))?;
                 (index, Said::Rejected(rejected.into()))
             }
-            Attempt::NotDone(reason) => {
-                (0, Said::NotLeader(NotLeader { leader: seen.current_leader.unwrap_or(0), reason }))
-            }
+            Attempt::NotDone(reason) => (0, Said::NotLeader(NotLeader { leader: leader.unwrap_or(0), reason })),
             Attempt::Storage(why) => (0, Said::Storage(why)),
             Attempt::Unknown(why) => (0, Said::Unknown(why)),
         };
@@ -186,12 +183,11 @@ impl RaftCluster {
     }
 
     async fn read_index(&self, core: &Core) -> Result<u64, String> {
-        let seen = core.seen();
-        let leader = seen.current_leader.ok_or("no leader is known")?;
+        let leader = core.leader().ok_or("no leader is known")?;
         if leader == core.identity.node_id.0 {
             return core.read_index().await;
         }
-        let address = seen.membership_config.get_node(&leader).map(|n| n.addr.clone()).unwrap_or_default();
+        let address = core.address(leader);
         let asked = ReadIndexRequest { from: core.identity.node_id.0 };
         let call = async {
             let mut client = core.dialer.client(leader, &address, Lane::Proposal)?;

@@ -88,10 +88,12 @@ async fn bootstrapped(dir: &Path) -> Arc<RaftCluster> {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: String::new(),
         description: String::new(),
         groups: Default::default(),
+        roles: Default::default(),
         config: Default::default(),
         announced: Announcement { feature_level: 1, ..Announcement::default() },
     };

@@ -13,10 +13,12 @@ fn member(id: u64, domain: &str, health: Health) -> Member {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health,
         failure_domain: domain.into(),
         description: String::new(),
         groups: Default::default(),
+        roles: Default::default(),
         config: Default::default(),
         announced: Announcement { cluster_address: format!("h{id}:1"), ..Announcement::default() },
     }
@@ -86,6 +88,29 @@ fn a_lost_voter_is_replaced_only_by_a_healthy_member_that_has_caught_up() {
     assert_eq!(next(&state(&young), &group(&[1], &[2, 3])), None, "two voters would be worse than one");
 }
 
+fn spare(mut state: ClusterState, ids: &[u64]) -> ClusterState {
+    for id in ids {
+        let mut member = state.members.get(&NodeId(*id)).unwrap().clone();
+        member.roles.insert(Role::DatabaseClient);
+        state.members.insert(member.id, member);
+    }
+    state
+}
+
+#[test]
+fn a_database_client_votes_only_where_there_is_no_other() {
+    let four = [(1, "a", false), (2, "b", false), (3, "c", false), (4, "d", false)];
+    assert_eq!(next(&spare(state(&four), &[3]), &group(&[1, 2, 3], &[4])), set(&[1, 2, 4]));
+    let leader = spare(state(&four), &[1]);
+    assert_eq!(next(&leader, &group(&[1, 2, 3], &[4])), Some(Change::HandOver(2)));
+    assert_eq!(plan(&leader, &group(&[1, 2, 3], &[4]), 2, |_| true), set(&[2, 3, 4]));
+    assert_eq!(next(&leader, &group(&[1], &[2, 3, 4])), set(&[2, 3, 4]), "and the engine steps down");
+    let all = spare(state(&four), &[1, 2, 3, 4]);
+    assert_eq!(next(&all, &group(&[1, 2, 3], &[4])), None, "somebody must vote");
+    let silent = [(1, "a", false), (2, "b", true), (3, "c", false)];
+    assert_eq!(next(&spare(state(&silent), &[1, 3]), &group(&[1, 2, 3], &[])), None, "a silent one is no other");
+}
+
 #[test]
 fn who_was_removed_leaves() {
     let state = state(&[(1, "a", false), (2, "b", false), (4, "d", false)]);
@@ -127,21 +152,31 @@ fn plans_come_to_rest() {
         let members: Vec<_> = (1..=count)
             .map(|id| (id, domains[random.random_range(0..3)], id != 1 && random.random_bool(0.3)))
             .collect();
-        let state = state(&members);
-        let mut group = group(&[1], &[]);
+        let spared: Vec<u64> = (1..=count).filter(|_| random.random_bool(0.3)).collect();
+        let state = spare(state(&members), &spared);
+        let (mut group, mut me) = (group(&[1], &[]), 1);
         for step in 0.. {
             assert!(step < 30, "seed {seed} does not come to rest: {group:?}");
-            match next(&state, &group) {
+            match plan(&state, &group, me, |_| true) {
                 None => break,
                 Some(Change::AddLearner(id, _)) => assert!(group.learners.insert(id), "seed {seed}"),
                 Some(Change::SetVoters(voters)) => {
                     assert!(voters.len() % 2 == 1 && voters.len() <= 3, "seed {seed}");
+                    let there = voters.iter().filter(|id| healthy(&state, **id, me)).count();
+                    assert!(there * 2 > voters.len(), "seed {seed}: no quorum of {voters:?}");
                     let all: BTreeSet<u64> = group.voters.union(&group.learners).copied().collect();
                     group.learners = all.difference(&voters).copied().collect();
+                    // One that is there leads them.
+                    if !voters.contains(&me) {
+                        me = voters.iter().copied().find(|id| healthy(&state, *id, 0)).unwrap();
+                    }
                     group.voters = voters;
                 }
                 Some(Change::Forget(ids)) => group.learners.retain(|id| !ids.contains(id)),
-                Some(Change::HandOver(_)) => panic!("seed {seed}: the leader is a member"),
+                Some(Change::HandOver(to)) => {
+                    assert!(spared.contains(&me) && healthy(&state, to, 0), "seed {seed}: from {me} to {to}");
+                    me = to;
+                }
             }
         }
         assert_eq!(group.voters.len() + group.learners.len(), state.members.len(), "seed {seed}");

@@ -6,15 +6,20 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use basalt_model::{NodeId, StateView};
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::raft::StreamAppendResult;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -25,6 +30,7 @@ use tonic::{Code, Status};
 use tracing::{debug, warn};
 
 use super::convert::{decode, encode};
+use super::pipeline::{self, Pipeline, Terms};
 use super::proto::raft_client::RaftClient;
 use super::proto::{Message, ReadIndexRequest, Reply, SnapshotChunk, SnapshotHead, snapshot_chunk::Part};
 use super::{MAX_MESSAGE, REMOVED};
@@ -154,7 +160,7 @@ pub(crate) struct Links(pub(crate) Arc<Dialer>);
 
 impl Links {
     fn link(&self, target: u64, node: &BasicNode, lane: Lane) -> Link {
-        Link { dialer: Arc::clone(&self.0), target, address: node.addr.clone(), lane }
+        Link { dialer: Arc::clone(&self.0), target, address: node.addr.clone(), lane, old: Arc::default() }
     }
 }
 
@@ -181,6 +187,8 @@ pub(crate) struct Link {
     target: u64,
     address: String,
     lane: Lane,
+    /// The member is of a version that answers one message at a time.
+    old: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -227,6 +235,33 @@ impl RaftNetworkV2<TypeConfig> for Link {
         unary!(self, limit, self.lane, append, rpc)
     }
 
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendRequest> + OptionalSend + Unpin + 'static,
+    {
+        // A heartbeat is a single message.
+        if self.lane != Lane::Replication || self.old.load(Ordering::Relaxed) {
+            return stream_append_sequential(self, input, option);
+        }
+        let (dialer, target, old) = (Arc::clone(&self.dialer), self.target, Arc::clone(&self.old));
+        let failed = move |status: &Status| {
+            old.fetch_or(status.code() == Code::Unimplemented, Ordering::Relaxed);
+            dialer.note(target, status);
+        };
+        let terms = Terms { from: self.dialer.me.0, to: target, patience: APPEND.max(option.soft_ttl()) };
+        let open = async move {
+            // The engine waits out a failure in its requests: until it has one, nobody is dialled again.
+            let Some(first) = input.next().await else { return Ok(None) };
+            Pipeline::open(self.client(self.lane)?, &first, input, terms).await.map(Some)
+        };
+        let progress: BoxStream<'s, _> = Box::pin(pipeline::progress(open, failed));
+        Box::pin(std::future::ready(Ok(progress)))
+    }
+
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
         unary!(self, option.soft_ttl(), Lane::Heartbeat, vote, rpc)
     }
@@ -266,8 +301,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
     }
 }
 
-fn pieces(head: SnapshotHead, file: SnapshotFile) -> impl futures_util::Stream<Item = SnapshotChunk> + Send + 'static {
-    use futures_util::{StreamExt, stream};
+fn pieces(head: SnapshotHead, file: SnapshotFile) -> impl Stream<Item = SnapshotChunk> + Send + 'static {
+    use futures_util::stream;
     let head = SnapshotChunk { part: Some(Part::Head(head)) };
     let data = stream::unfold((file, 0u64), |(file, offset)| async move {
         let reader = file.clone();

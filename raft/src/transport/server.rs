@@ -15,7 +15,7 @@ use super::proto::raft_server::{Raft, RaftServer};
 use super::proto::{
     Message, ProposeReply, ProposeRequest, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk, snapshot_chunk::Part,
 };
-use super::{MAX_MESSAGE, PeerCertificate, REMOVED};
+use super::{MAX_MESSAGE, PeerCertificate, REMOVED, pipeline};
 use crate::handle::RaftCluster;
 use crate::handle::core::Core;
 use crate::store::snapshot::Receiver;
@@ -72,8 +72,12 @@ impl Service {
     }
 
     fn message(&self, request: Request<Message>) -> Result<(Arc<Core>, Message), Status> {
-        let core = self.admit(certificate(&request), request.get_ref().from)?;
-        let message = request.into_inner();
+        let certificate = certificate(&request).cloned();
+        self.checked(certificate.as_ref(), request.into_inner())
+    }
+
+    fn checked(&self, certificate: Option<&PeerCertificate>, message: Message) -> Result<(Arc<Core>, Message), Status> {
+        let core = self.admit(certificate, message.from)?;
         if message.to != core.identity.node_id.0 {
             return Err(Status::failed_precondition(format!(
                 "this is member {}, not {}",
@@ -92,12 +96,22 @@ fn reply(body: &impl serde::Serialize) -> Result<Response<Reply>, Status> {
     Ok(Response::new(Reply { body: encode(body)? }))
 }
 
-fn stopped(error: impl Into<EngineError>) -> Status {
+/// What the engine is asked to append, if there is room for it.
+fn append_request(core: &Core, message: &Message) -> Result<AppendRequest, Status> {
+    let rpc: AppendRequest = decode(&message.body)?;
+    if !rpc.entries.is_empty() {
+        // Refused here, before the engine: for it, a failed write is the end.
+        core.log.admit_replicated().map_err(Status::resource_exhausted)?;
+    }
+    Ok(rpc)
+}
+
+pub(super) fn stopped(error: impl Into<EngineError>) -> Status {
     Status::unavailable(error.into().0)
 }
 
 /// Any way in which the engine says that it does not run.
-struct EngineError(String);
+pub(super) struct EngineError(String);
 
 impl From<Fatal> for EngineError {
     fn from(error: Fatal) -> Self {
@@ -115,14 +129,24 @@ impl From<openraft::errors::RaftError<crate::types::TypeConfig>> for EngineError
 impl Raft for Service {
     async fn append(&self, request: Request<Message>) -> Result<Response<Reply>, Status> {
         let (core, message) = self.message(request)?;
-        let rpc: AppendRequest = decode(&message.body)?;
-        if !rpc.entries.is_empty() {
-            // Refused here, before the engine: for it, a failed write is the end.
-            core.log.admit_replicated().map_err(Status::resource_exhausted)?;
-        }
+        let rpc = append_request(&core, &message)?;
         let answer = core.raft.append_entries(rpc).await.map_err(stopped)?;
         core.heard();
         reply(&answer)
+    }
+
+    type AppendStreamStream = pipeline::Replies;
+
+    async fn append_stream(&self, request: Request<Streaming<Message>>) -> Result<Response<pipeline::Replies>, Status> {
+        let certificate = certificate(&request).cloned();
+        // The engine of now answers all of them: when it is replaced, the stream ends.
+        let core = self.0.core().map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
+        let (service, asked) = (Service(Arc::clone(&self.0)), Arc::clone(&core));
+        let accept = move |message| {
+            let (_, message) = service.checked(certificate.as_ref(), message)?;
+            append_request(&asked, &message)
+        };
+        Ok(Response::new(pipeline::answer(core, request.into_inner(), accept)))
     }
 
     async fn vote(&self, request: Request<Message>) -> Result<Response<Reply>, Status> {

@@ -185,10 +185,12 @@ pub fn member(id: u64, certificate: &str, address: SocketAddr) -> Member {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: format!("rack{id}"),
         description: String::new(),
         groups: BTreeSet::new(),
+        roles: BTreeSet::new(),
         config: BTreeMap::new(),
         announced: Announcement {
             api_address: format!("10.0.0.{id}:8443"),

@@ -40,6 +40,8 @@ pub struct Attributes {
     pub identity: (u64, u64),
     /// Last change of content, seconds and nanoseconds since 1970.
     pub modified: (i64, u32),
+    /// Which device a device node names.
+    pub device: u64,
 }
 
 /// One entry. Links are never followed.
@@ -72,6 +74,7 @@ impl Node {
             links: stat.st_nlink,
             identity: (stat.st_dev, stat.st_ino),
             modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            device: stat.st_rdev,
         };
         Ok(Node { fd, attributes })
     }

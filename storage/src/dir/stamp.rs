@@ -4,12 +4,16 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use basalt_model::{Epoch, InstanceId, MemberName, PoolName};
+use basalt_model::{Epoch, InstanceId, MemberName, PoolName, SnapshotId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const POOL: &str = "pool.json";
 const VOLUME: &str = "volume.json";
+const SNAPSHOT: &str = "snapshot.json";
+
+/// The stamps of volumes and snapshots: a copy of a whole folder leaves them out.
+pub(super) const STAMPS: [&str; 2] = [VOLUME, SNAPSHOT];
 
 /// Whose a pool folder is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,26 @@ pub(super) struct PoolStamp {
 pub(super) struct VolumeStamp {
     pub(super) instance: InstanceId,
     pub(super) epoch: Epoch,
+}
+
+/// Whose a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SnapshotStamp {
+    pub(super) instance: InstanceId,
+    pub(super) snapshot: SnapshotId,
+    /// Higher than that of each one before it.
+    pub(super) number: u64,
+}
+
+impl SnapshotStamp {
+    pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
+        told(read(&folder.join(SNAPSHOT)))
+    }
+
+    /// Writes and syncs it.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        write(&folder.join(SNAPSHOT), self)
+    }
 }
 
 impl PoolStamp {
@@ -45,16 +69,19 @@ impl PoolStamp {
 impl VolumeStamp {
     /// `None` for a missing or unreadable stamp: the volume is half-made.
     pub(super) fn read(volume: &Path) -> io::Result<Option<Self>> {
-        match read(&volume.join(VOLUME)) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-            other => other,
-        }
+        told(read(&volume.join(VOLUME)))
     }
 
     /// Writes and syncs it.
     pub(super) fn write(&self, volume: &Path) -> io::Result<()> {
         write(&volume.join(VOLUME), self)
+    }
+}
+
+fn told<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotADirectory) => Ok(None),
+        other => other,
     }
 }
 

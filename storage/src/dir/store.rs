@@ -11,13 +11,14 @@ use basalt_model::pool::PoolKind;
 use basalt_model::{Epoch, Fingerprint, InstanceId, PoolName};
 use basalt_runtime::{CommandRunner, spawn_blocking};
 
+use super::claim::Claim;
 use super::make_folder;
 use super::stamp::VolumeStamp;
 use crate::beneath::{Node, NodeKind, Tree, Visit};
 use crate::image::{ImageFiles, Limits, unpack};
-use crate::{Error, FoundVolume, Origin, Progress, Root, Space, VolumeStore, copy, filesystem};
-
-const ROOTFS: &str = "rootfs";
+use crate::{
+    Error, FoundVolume, Origin, Progress, ROOTFS, Root, Snapshots, Space, Transfers, VolumeStore, copy, filesystem,
+};
 
 /// A pool in a folder. See the module's head for the layout.
 #[derive(Debug, Clone)]
@@ -26,9 +27,9 @@ pub(crate) struct DirStore {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     pool: PoolName,
-    base: PathBuf,
+    pub(super) base: PathBuf,
     idmap_mounts: bool,
     runner: Arc<dyn CommandRunner>,
     temps: AtomicU64,
@@ -40,16 +41,33 @@ impl DirStore {
         let failed = |error| Error::io(format!("pool {pool}"), "open", error);
         let idmap_mounts = filesystem::idmap_mounts(&base).map_err(failed)?;
         Tree::open(&base.join("tmp")).and_then(|tree| tree.clear()).map_err(failed)?;
-        Ok(DirStore { inner: Arc::new(Inner { pool, base, idmap_mounts, runner, temps: AtomicU64::new(0) }) })
+        let inner = Inner { pool, base, idmap_mounts, runner, temps: AtomicU64::new(0) };
+        inner.sweep_snapshots()?;
+        Ok(DirStore { inner: Arc::new(inner) })
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         name: &'static str,
         work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = self.inner.clone();
         spawn_blocking(name, move || work(&inner)).await?
+    }
+
+    /// The same for work whose last move shows.
+    pub(super) async fn committing<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Inner, &Claim) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let claim = Claim::default();
+        let _held = claim.hold();
+        self.blocking(name, move |inner| work(inner, &claim)).await
     }
 }
 
@@ -75,7 +93,7 @@ impl VolumeStore for DirStore {
             Origin::Empty => None,
             Origin::Image(fp) => Some(fp.clone()),
         };
-        self.blocking("ensure volume", move |inner| inner.ensure(id, epoch, image.as_ref())).await
+        self.committing("ensure volume", move |inner, claim| inner.ensure(id, epoch, image.as_ref(), claim)).await
     }
 
     async fn root(&self, id: InstanceId) -> Result<Option<Root>, Error> {
@@ -90,11 +108,12 @@ impl VolumeStore for DirStore {
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<(), Error> {
-        self.blocking("destroy volume", move |inner| inner.discard(&inner.volume(id), "destroy volume")).await
+        self.blocking("destroy volume", move |inner| inner.remove(id)).await
     }
 
     async fn usage(&self, id: InstanceId) -> Result<u64, Error> {
-        self.blocking("measure volume", move |inner| inner.usage(id)).await
+        let measure = move |inner: &Inner| inner.present(id).and_then(|()| inner.measure(&inner.volume(id)));
+        self.blocking("measure volume", measure).await
     }
 
     async fn space(&self) -> Result<Space, Error> {
@@ -136,22 +155,30 @@ impl VolumeStore for DirStore {
         })
         .await
     }
+
+    fn snapshots(&self) -> &dyn Snapshots {
+        self
+    }
+
+    fn transfers(&self) -> &dyn Transfers {
+        self
+    }
 }
 
 impl Inner {
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         format!("pool {}", self.pool)
     }
 
-    fn failed(&self, step: &str, error: io::Error) -> Error {
+    pub(super) fn failed(&self, step: &str, error: io::Error) -> Error {
         Error::io(self.place(), step, error)
     }
 
-    fn no_quota(&self) -> Error {
+    pub(super) fn no_quota(&self) -> Error {
         Error::unsupported(self.place(), "a dir pool cannot limit the size of a volume")
     }
 
-    fn volume(&self, id: InstanceId) -> PathBuf {
+    pub(super) fn volume(&self, id: InstanceId) -> PathBuf {
         self.base.join("instances").join(id.to_string())
     }
 
@@ -159,17 +186,17 @@ impl Inner {
         self.base.join("images").join(fp.as_str())
     }
 
-    fn root(&self, id: InstanceId) -> Root {
+    pub(super) fn root(&self, id: InstanceId) -> Root {
         Root { path: self.volume(id).join(ROOTFS), idmap_mounts: self.idmap_mounts }
     }
 
     /// The stamp of a complete volume.
-    fn stamp(&self, id: InstanceId) -> Result<Option<VolumeStamp>, Error> {
+    pub(super) fn stamp(&self, id: InstanceId) -> Result<Option<VolumeStamp>, Error> {
         let stamp = VolumeStamp::read(&self.volume(id)).map_err(|error| self.failed("read stamp", error))?;
         Ok(stamp.filter(|stamp| stamp.instance == id))
     }
 
-    fn present(&self, id: InstanceId) -> Result<(), Error> {
+    pub(super) fn present(&self, id: InstanceId) -> Result<(), Error> {
         self.stamp(id)?.map(|_| ()).ok_or_else(|| Error::not_found(format!("volume {id}")))
     }
 
@@ -198,17 +225,41 @@ impl Inner {
         Ok(there.then_some(FoundVolume { id, epoch, bytes_used: None, complete: stamp.is_some() }))
     }
 
-    fn ensure(&self, id: InstanceId, epoch: Epoch, image: Option<&Fingerprint>) -> Result<Root, Error> {
+    /// The volume if it is complete; one with another epoch is an error.
+    pub(super) fn existing(&self, id: InstanceId, epoch: Epoch) -> Result<Option<Root>, Error> {
         match self.stamp(id)? {
-            Some(stamp) if stamp.epoch == epoch => return Ok(self.root(id)),
-            Some(stamp) => return Err(Error::Epoch { id, found: stamp.epoch, wanted: epoch }),
-            None => self.discard(&self.volume(id), "remove half-made volume")?,
+            Some(stamp) if stamp.epoch == epoch => Ok(Some(self.root(id))),
+            Some(stamp) => Err(Error::Epoch { id, found: stamp.epoch, wanted: epoch }),
+            None => Ok(None),
         }
+    }
+
+    /// Removes a volume, whole or not. Its snapshots go first: as long as it is found, the call will be repeated.
+    pub(super) fn remove(&self, id: InstanceId) -> Result<(), Error> {
+        self.discard(&self.snapshots(id), "remove snapshots")?;
+        self.discard(&self.volume(id), "remove volume")
+    }
+
+    /// Removes snapshots whose volume a crash has kept from coming into place.
+    fn sweep_snapshots(&self) -> Result<(), Error> {
+        for id in self.names("snapshots")?.into_iter().filter_map(|name| name.parse::<InstanceId>().ok()) {
+            if self.stamp(id)?.is_none() {
+                self.discard(&self.snapshots(id), "remove half-made snapshots")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure(&self, id: InstanceId, epoch: Epoch, image: Option<&Fingerprint>, claim: &Claim) -> Result<Root, Error> {
+        if let Some(root) = self.existing(id, epoch)? {
+            return Ok(root);
+        }
+        self.remove(id)?;
         let temp = self.temp()?;
         let made = self.fill(&temp, image).and_then(|()| {
             let stamp = VolumeStamp { instance: id, epoch };
             stamp.write(&temp).map_err(|error| self.failed("stamp volume", error))?;
-            self.rename(&temp, &self.volume(id))
+            claim.commit(|| self.rename(&temp, &self.volume(id)))
         });
         made.inspect_err(|_| self.sweep(&temp))?;
         Ok(self.root(id))
@@ -238,7 +289,7 @@ impl Inner {
     }
 
     /// A new folder in `tmp`.
-    fn temp(&self) -> Result<PathBuf, Error> {
+    pub(super) fn temp(&self) -> Result<PathBuf, Error> {
         let path = self.base.join("tmp").join(self.temps.fetch_add(1, Ordering::Relaxed).to_string());
         make_folder(&path, 0o700).map_err(|error| self.failed("make temporary folder", error))?;
         Ok(path)
@@ -259,14 +310,14 @@ impl Inner {
         self.rename(temp, target)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let parent = to.parent().unwrap_or(&self.base);
         let moved = std::fs::rename(from, to).and_then(|()| File::open(parent)?.sync_all());
         moved.map_err(|error| self.failed("move into place", error))
     }
 
     /// Takes `path` out of sight at once, and then away.
-    fn discard(&self, path: &Path, step: &str) -> Result<(), Error> {
+    pub(super) fn discard(&self, path: &Path, step: &str) -> Result<(), Error> {
         let failed = |error| self.failed(step, error);
         let number = self.temps.fetch_add(1, Ordering::Relaxed);
         let gone = self.base.join("tmp").join(format!("{number}-gone"));
@@ -279,7 +330,7 @@ impl Inner {
     }
 
     /// Best effort after an error that is already on its way: what stays goes when the pool is opened next.
-    fn sweep(&self, temp: &Path) {
+    pub(super) fn sweep(&self, temp: &Path) {
         let name = temp.file_name().unwrap_or_default();
         let removed = Tree::open(&self.base.join("tmp")).and_then(|tree| tree.remove_all(name));
         if let Err(error) = removed {
@@ -287,8 +338,8 @@ impl Inner {
         }
     }
 
-    fn usage(&self, id: InstanceId) -> Result<u64, Error> {
-        self.present(id)?;
+    /// Bytes on disk of a folder.
+    pub(super) fn measure(&self, folder: &Path) -> Result<u64, Error> {
         let (mut bytes, mut seen) = (0u64, std::collections::HashSet::new());
         let mut add = |_: &Path, node: &Node, visit: Visit| {
             let found = node.attributes();
@@ -298,12 +349,12 @@ impl Inner {
             }
             Ok::<_, io::Error>(())
         };
-        let walked = Tree::open(&self.volume(id)).and_then(|tree| tree.walk(&mut add));
+        let walked = Tree::open(folder).and_then(|tree| tree.walk(&mut add));
         walked.map_err(|error| self.failed("measure volume", error))?;
         Ok(bytes)
     }
 }
 
-fn sync_file_system(path: &Path) -> io::Result<()> {
+pub(super) fn sync_file_system(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(path)?)?)
 }

@@ -22,6 +22,12 @@ const PROGRAM: &str = "unsquashfs";
 const LIST_DEADLINE: Duration = Duration::from_secs(120);
 const EXTRACT_DEADLINE: Duration = Duration::from_secs(1800);
 
+/// Whether this host can unpack squashfs.
+pub fn readable() -> bool {
+    let folders = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/bin", "/sbin"];
+    folders.iter().any(|folder| Path::new(folder).join(PROGRAM).exists())
+}
+
 /// Reads the superblock: enough to tell a whole file from one that was cut off.
 pub(super) fn check(path: &Path) -> Result<(), Error> {
     let failed = |error: io::Error| Error::io(path.display().to_string(), "read squashfs", error);

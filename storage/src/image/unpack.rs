@@ -231,7 +231,7 @@ impl Unpacker<'_> {
 }
 
 /// Attributes that mean something to the guest alone.
-pub(super) fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || [&b"security.capability"[..], b"system.posix_acl_access", b"system.posix_acl_default"].contains(&name)
 }

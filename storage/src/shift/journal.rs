@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Move, capability};
 use crate::beneath::{NodeKind, Tree, Visit};
 
-const FILE: &str = "idmap.journal";
+/// Its name, beside the root.
+pub(super) const FILE: &str = "idmap.journal";
 const SET_ID: u32 = 0o6000;
 
 #[derive(Serialize, Deserialize)]

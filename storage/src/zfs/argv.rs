@@ -88,6 +88,12 @@ pub(super) fn clone(snapshot: &str, dataset: &Dataset, properties: &[Property<'_
     mounted(zfs("clone"), dataset, properties).arg(snapshot).arg(&dataset.name)
 }
 
+/// A clone that is not to be mounted as long as it has this name.
+pub(super) fn clone_unmounted(snapshot: &str, dataset: &str, properties: &[Property<'_>]) -> Invocation {
+    let command = zfs("clone").args(["-o", "canmount=noauto", "-o", "mountpoint=none"]);
+    options(command, "-o", properties).args([snapshot, dataset])
+}
+
 fn mounted(command: Invocation, dataset: &Dataset, properties: &[Property<'_>]) -> Invocation {
     let mount = text(&dataset.mount);
     let command = options(command, "-o", &[("canmount", "noauto"), ("mountpoint", &mount)]);
@@ -104,6 +110,11 @@ pub(super) fn inherit(dataset: &str, property: &str) -> Invocation {
 
 pub(super) fn snapshot(snapshot: &str) -> Invocation {
     zfs("snapshot").arg(snapshot)
+}
+
+/// Takes the dataset back to its newest snapshot.
+pub(super) fn rollback(snapshot: &str) -> Invocation {
+    zfs("rollback").arg(snapshot).deadline(DESTROY)
 }
 
 pub(super) fn rename(from: &str, to: &str) -> Invocation {
@@ -146,9 +157,11 @@ mod tests {
             create_folder("p/images"),
             create(&volume, &[("refquota", "1024")]),
             clone("p/images/f@readonly", &volume, &[("basalt:epoch", "3")]),
+            clone_unmounted("p/instances/i@snap-s", "p/branches/i.next", &[("basalt:epoch", "3")]),
             set("p/instances/i", ("refquota", "none")),
             inherit("p", "basalt:pool"),
             snapshot("p/images/f@readonly"),
+            rollback("p/instances/i@snap-s"),
             rename("p/images/f", "p/deleted/f"),
             mount("p/instances/i"),
             unmount("p/instances/i"),

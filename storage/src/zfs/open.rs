@@ -47,13 +47,16 @@ pub(crate) async fn open(
     // Guests without idmapped mounts walk to their root with ids of their own: the way must let them pass.
     let above = names.mounts.parent().unwrap_or(&names.mounts).to_owned();
     let below = |folder: &str| names.mounts.join(folder);
-    let modes = [(above, 0o711), (names.mounts.clone(), 0o711), (below("instances"), 0o711), (below("images"), 0o700)];
+    let own = [(below("instances"), 0o711), (below("images"), 0o700), (below("views"), 0o700)];
+    let modes = [(above, 0o711), (names.mounts.clone(), 0o711)].into_iter().chain(own);
     for (folder, mode) in modes {
         make_folder(&folder, mode).map_err(|error| opening.io("make folders", error))?;
     }
     let store = ZfsStore::new(opening.zfs, names);
     store.sweep_images().await?;
-    store.sweep_deleted().await?;
+    store.sweep_views().await?;
+    store.finish_restores().await?;
+    store.sweep().await?;
     Ok(store)
 }
 
@@ -68,7 +71,7 @@ pub(crate) async fn remove(
         opening.take_away().await?;
     }
     opening.wanted.remove().map_err(|error| opening.io("remove files", error))?;
-    for folder in ["instances", "images", ""] {
+    for folder in ["instances", "images", "views", ""] {
         opening.zfs.remove_folder(&host.pool_dir(name).join(folder))?;
     }
     Ok(())

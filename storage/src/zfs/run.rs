@@ -14,7 +14,7 @@ use super::{argv, names};
 use crate::{Error, filesystem};
 
 /// How long a dataset may be busy after its unmount.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(20);
 
 /// The commands of one pool.
 #[derive(Debug, Clone)]
@@ -69,28 +69,43 @@ impl Zfs {
 
     /// Removes a dataset with its snapshots; what is gone is a success.
     pub(super) async fn destroy(&self, step: &str, dataset: &str) -> Result<(), Error> {
-        match self.settled(|| argv::destroy(dataset)).await {
+        match self.try_destroy(dataset).await {
             Err(error) if !is_missing(&error) => Err(self.failed(step, error)),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    pub(super) async fn try_destroy(&self, dataset: &str) -> Result<(), ExecError> {
+        self.settled(|| argv::destroy(dataset)).await
     }
 
     pub(super) async fn rename(&self, step: &str, from: &str, to: &str) -> Result<(), Error> {
         self.settled(|| argv::rename(from, to)).await.map_err(|error| self.failed(step, error))
     }
 
+    /// Takes a dataset that is not mounted back to its newest snapshot.
+    pub(super) async fn rollback(&self, step: &str, snapshot: &str) -> Result<(), Error> {
+        self.settled(|| argv::rollback(snapshot)).await.map_err(|error| self.failed(step, error))
+    }
+
     /// Runs what an unmount came before. zfs-fuse lets go of a file system some time after it is unmounted, and a short
-    /// look of some indexer holds it too; so "busy" is only believed after a while.
+    /// look of some indexer holds it too; so "busy" is only believed after a while. A rollback in that time is said to
+    /// fail with an I/O error.
     async fn settled(&self, command: impl Fn() -> Invocation) -> Result<(), ExecError> {
         let since = Instant::now();
         loop {
             match self.try_run(command()).await {
-                Err(error) if error.stderr().contains("busy") && since.elapsed() < BUSY => {
+                Err(error) if self.is_passing(&error) && since.elapsed() < BUSY => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 done => return done,
             }
         }
+    }
+
+    fn is_passing(&self, error: &ExecError) -> bool {
+        let said = error.stderr();
+        said.contains("busy") || (self.flavour == Flavour::Fuse && said.contains("I/O error"))
     }
 
     /// Mounts a dataset unless it is. The mount must be seen from here: zfs-fuse mounts where the daemon lives.
@@ -118,11 +133,17 @@ impl Zfs {
 
     /// Unmounts a dataset if it is mounted, and removes the folder that it was mounted on.
     pub(super) async fn unmount(&self, dataset: &Dataset) -> Result<(), Error> {
-        match self.try_run(argv::unmount(&dataset.name)).await {
+        self.release(&dataset.name).await?;
+        self.remove_folder(&dataset.mount)
+    }
+
+    /// Unmounts a dataset if it is mounted.
+    pub(super) async fn release(&self, dataset: &str) -> Result<(), Error> {
+        match self.try_run(argv::unmount(dataset)).await {
             Err(error) if !is_missing(&error) && !error.stderr().contains("not currently mounted") => {
                 Err(self.failed("unmount", error))
             }
-            Ok(()) | Err(_) => self.remove_folder(&dataset.mount),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

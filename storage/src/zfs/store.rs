@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use basalt_model::pool::PoolKind;
@@ -15,7 +16,7 @@ use super::run::{Zfs, is_missing};
 use super::{Flavour, argv};
 use crate::dir::make_folder;
 use crate::image::{ImageFiles, Limits, unpack};
-use crate::{Error, FoundVolume, Origin, Progress, Root, Space, VolumeStore, filesystem};
+use crate::{Error, FoundVolume, Origin, Progress, Root, Snapshots, Space, Transfers, VolumeStore, filesystem};
 
 const STAMPS: [&str; 4] = [INSTANCE, EPOCH, READY, "used"];
 
@@ -24,23 +25,39 @@ const STAMPS: [&str; 4] = [INSTANCE, EPOCH, READY, "used"];
 pub(crate) struct ZfsStore {
     pub(super) zfs: Zfs,
     pub(super) names: Names,
-    /// Cloning an image takes it for reading; moving and removing images for writing.
-    images: RwLock<()>,
+    /// Cloning takes it for reading; moving and removing what has no clones for writing.
+    pub(super) origins: RwLock<()>,
+    /// Volumes with steps of an earlier call left to do.
+    unsettled: std::sync::Mutex<BTreeSet<InstanceId>>,
+    /// Views that nobody looks at any more.
+    pub(super) released: Arc<std::sync::Mutex<Vec<Dataset>>>,
     /// One image is unpacked at a time; clones of others go on meanwhile.
     unpacking: Mutex<()>,
 }
 
 /// A volume's stamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    epoch: Epoch,
-    complete: bool,
+pub(super) struct Stamp {
+    pub(super) epoch: Epoch,
+    pub(super) complete: bool,
     used: Option<u64>,
 }
 
 impl ZfsStore {
     pub(super) fn new(zfs: Zfs, names: Names) -> Self {
-        ZfsStore { zfs, names, images: RwLock::new(()), unpacking: Mutex::new(()) }
+        let origins = RwLock::new(());
+        ZfsStore {
+            zfs,
+            names,
+            origins,
+            unsettled: Default::default(),
+            released: Arc::default(),
+            unpacking: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn unsettled(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stamp(id: InstanceId, found: &Properties) -> Stamp {
@@ -53,17 +70,18 @@ impl ZfsStore {
         }
     }
 
-    async fn stamp_of(&self, id: InstanceId) -> Result<Option<Stamp>, Error> {
+    pub(super) async fn stamp_of(&self, id: InstanceId) -> Result<Option<Stamp>, Error> {
+        self.heal(id).await?;
         let found = self.zfs.get(&self.names.volume(id).name, &STAMPS).await?;
         Ok(found.map(|found| Self::stamp(id, &found)))
     }
 
-    async fn present(&self, id: InstanceId) -> Result<Stamp, Error> {
+    pub(super) async fn present(&self, id: InstanceId) -> Result<Stamp, Error> {
         let found = self.stamp_of(id).await?.filter(|stamp| stamp.complete);
         found.ok_or_else(|| Error::not_found(format!("volume {id} in {}", self.zfs.place)))
     }
 
-    async fn ready(&self, dataset: &Dataset) -> Result<Root, Error> {
+    pub(super) async fn ready(&self, dataset: &Dataset) -> Result<Root, Error> {
         self.zfs.mount(dataset).await?;
         let idmap_mounts = match self.zfs.flavour {
             Flavour::Fuse => false,
@@ -72,8 +90,23 @@ impl ZfsStore {
         Ok(Root { path: dataset.rootfs(), idmap_mounts })
     }
 
-    fn io(&self, step: &str, error: std::io::Error) -> Error {
+    pub(super) fn io(&self, step: &str, error: std::io::Error) -> Error {
         Error::io(&self.zfs.place, step, error)
+    }
+
+    /// The volume if it is complete; one with another epoch is an error, and what is half-made is removed.
+    pub(super) async fn existing(&self, id: InstanceId, epoch: Epoch) -> Result<Option<Root>, Error> {
+        match self.stamp_of(id).await? {
+            Some(found) if found.complete && found.epoch == epoch => {
+                return self.ready(&self.names.volume(id)).await.map(Some);
+            }
+            Some(found) if found.complete => return Err(Error::Epoch { id, found: found.epoch, wanted: epoch }),
+            Some(_) => self.clear(id).await?,
+            None if self.unsettled().contains(&id) => self.clear(id).await?,
+            None => false,
+        };
+        self.unsettled().remove(&id);
+        Ok(None)
     }
 
     async fn make_empty(&self, dataset: &Dataset, properties: &[argv::Property<'_>]) -> Result<(), Error> {
@@ -89,7 +122,7 @@ impl ZfsStore {
         dataset: &Dataset,
         properties: &[argv::Property<'_>],
     ) -> Result<(), Error> {
-        let _reading = self.images.read().await;
+        let _reading = self.origins.read().await;
         let snapshot = self.names.image(fp).snapshot();
         // One transaction with its stamps: it is whole or it is not there.
         let properties = [properties, &[(READY, "yes")]].concat();
@@ -132,33 +165,18 @@ impl ZfsStore {
         Ok(())
     }
 
-    /// Removes deleted images that have no clones left.
-    pub(super) async fn sweep_deleted(&self) -> Result<(), Error> {
-        let _writing = self.images.write().await;
-        let all = self.zfs.get_all(&self.names.root, &["origin"]).await?;
-        let origins: BTreeSet<_> = all.values().filter_map(|found| found.get("origin")).collect();
-        let deleted = self.names.folder("deleted");
-        for (name, _) in parse::children(&all, &deleted) {
-            let dataset = format!("{deleted}/{name}");
-            if !origins.contains(names::snapshot(&dataset).as_str()) {
-                self.zfs.destroy("destroy deleted image", &dataset).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove(&self, dataset: &Dataset) -> Result<(), Error> {
+    pub(super) async fn remove(&self, dataset: &Dataset) -> Result<(), Error> {
         self.zfs.unmount(dataset).await?;
         self.zfs.destroy("destroy", &dataset.name).await
     }
 
-    fn limit(size: Option<u64>) -> String {
+    pub(super) fn limit(size: Option<u64>) -> String {
         size.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string())
     }
 }
 
 /// The volume's own folder is nobody's business but the agent's.
-fn close(folder: &Path) -> std::io::Result<()> {
+pub(super) fn close(folder: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 
@@ -186,11 +204,8 @@ impl VolumeStore for ZfsStore {
 
     async fn ensure(&self, id: InstanceId, epoch: Epoch, origin: Origin<'_>, size: Option<u64>) -> Result<Root, Error> {
         let dataset = self.names.volume(id);
-        match self.stamp_of(id).await? {
-            Some(found) if found.complete && found.epoch == epoch => return self.ready(&dataset).await,
-            Some(found) if found.complete => return Err(Error::Epoch { id, found: found.epoch, wanted: epoch }),
-            Some(_) => self.remove(&dataset).await?,
-            None => {}
+        if let Some(root) = self.existing(id, epoch).await? {
+            return Ok(root);
         }
         let (instance, epoch, limit) = (id.to_string(), epoch.to_string(), Self::limit(size));
         let properties = [(INSTANCE, instance.as_str()), (EPOCH, &epoch), ("refquota", &limit)];
@@ -220,13 +235,16 @@ impl VolumeStore for ZfsStore {
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<(), Error> {
+        self.drop_views().await?;
         let dataset = self.names.volume(id);
-        let Some(found) = self.zfs.get(&dataset.name, &["origin"]).await? else {
-            return self.zfs.remove_folder(&dataset.mount);
-        };
-        self.remove(&dataset).await?;
-        if found.get("origin").is_some_and(|origin| origin.starts_with(&self.names.folder("deleted"))) {
-            self.sweep_deleted().await?;
+        let found = self.zfs.get(&dataset.name, &["origin"]).await?;
+        let left = self.clear(id).await?;
+        self.unsettled().remove(&id);
+        let image = format!("{}/", self.names.folder("images"));
+        let origin = found.as_ref().and_then(|found| found.get("origin"));
+        // An image is swept when it is told to go; all else that a clone leaves may have waited for this one.
+        if left || origin.is_some_and(|origin| !origin.starts_with(&image)) {
+            self.sweep().await?;
         }
         Ok(())
     }
@@ -254,7 +272,7 @@ impl VolumeStore for ZfsStore {
         let (image, deleted) = (self.names.image(fp), self.names.deleted(fp));
         self.remove(&image).await?;
         if self.zfs.exists(&names::snapshot(&deleted)).await? {
-            let _writing = self.images.write().await;
+            let _writing = self.origins.write().await;
             return self.zfs.rename("bring image back", &deleted, &image.name).await;
         }
         let made = self.unpack_image(fp, files, progress).await;
@@ -269,14 +287,14 @@ impl VolumeStore for ZfsStore {
 
     async fn destroy_image(&self, fp: &Fingerprint) -> Result<(), Error> {
         let _alone = self.unpacking.lock().await;
-        let _writing = self.images.write().await;
+        let _writing = self.origins.write().await;
         let image = self.names.image(fp);
         if !self.zfs.exists(&image.name).await? {
             return Ok(());
         }
-        let volumes = self.zfs.get_all(&self.names.folder("instances"), &["origin"]).await?;
+        let all = self.zfs.get_all(&self.names.root, &["origin"]).await?;
         let snapshot = image.snapshot();
-        if volumes.values().any(|found| found.get("origin") == Some(&snapshot)) {
+        if all.values().any(|found| found.get("origin") == Some(&snapshot)) {
             return self.zfs.rename("put image aside", &image.name, &self.names.deleted(fp)).await;
         }
         self.remove(&image).await
@@ -288,5 +306,13 @@ impl VolumeStore for ZfsStore {
         let whole = parse::children(&all, &folder)
             .filter(|(name, _)| all.contains_key(&names::snapshot(&format!("{folder}/{name}"))));
         Ok(whole.filter_map(|(name, _)| Fingerprint::new(name).ok()).collect())
+    }
+
+    fn snapshots(&self) -> &dyn Snapshots {
+        self
+    }
+
+    fn transfers(&self) -> &dyn Transfers {
+        self
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::api::Api;
 use crate::testbed::Testbed;
 use crate::wait;
 
@@ -126,6 +127,11 @@ impl Member {
     pub fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// The same puts as HTTP with JSON, over the gateway that etcd itself serves on the socket.
+    pub fn gateway(&self) -> Api {
+        Api::new(self.dir.join(SOCKET))
     }
 
     /// # Errors

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use base64::Engine;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -48,8 +49,8 @@ fn memory(report: &mut Report, bed: &Testbed) -> Result<()> {
 
 /// One row of a load window.
 #[derive(Debug, Default)]
-struct Window {
-    rate: f64,
+pub(super) struct Window {
+    pub(super) rate: f64,
     times: Sample,
 }
 
@@ -72,19 +73,22 @@ fn beside_etcd(report: &mut Report, bed: &Testbed, runtime: &Runtime) -> Result<
     let mut etcd = runtime.block_on(Etcd::start(bed))?;
     for clients in [1, 16] {
         let (mut ours, mut follower, mut theirs) = (Side::default(), Side::default(), Side::default());
+        let mut gateway = Side::default();
         for round in 0..ROUNDS {
             let mut basalt = || -> Result<()> {
                 etcd.signal(Signal::SIGSTOP)?;
                 bed.nodes.iter().try_for_each(Node::thaw)?;
                 settle(bed)?;
-                ours.take(&ours_window(&bed.leader()?.api(), clients)?);
-                follower.take(&ours_window(&bed.follower()?.api(), clients)?);
+                ours.take(&patch_window(&bed.leader()?.api(), clients)?);
+                follower.take(&patch_window(&bed.follower()?.api(), clients)?);
                 Ok(())
             };
             let mut other = || -> Result<()> {
                 bed.nodes.iter().try_for_each(Node::freeze)?;
                 etcd.signal(Signal::SIGCONT)?;
                 theirs.take(&runtime.block_on(etcd_window(&etcd, clients))?);
+                let leader = runtime.block_on(etcd.leader())?;
+                gateway.take(&http_window(&etcd.members[leader].gateway(), clients, &put_request)?);
                 Ok(())
             };
             if round % 2 == 0 {
@@ -97,6 +101,10 @@ fn beside_etcd(report: &mut Report, bed: &Testbed, runtime: &Runtime) -> Result<
         }
         let name = |what: &str| format!("put, {clients} client(s){what}");
         report.ratio((&name(""), "/s"), &ours.rate, ("etcd 3.4", &theirs.rate), Bar::AtLeast(2.0));
+        // Like with like: HTTP and JSON, and the same client program, on both sides.
+        let json = "etcd 3.4 by HTTP";
+        report.ratio((&name(", as HTTP"), "/s"), &ours.rate, (json, &gateway.rate), Bar::AtLeast(2.0));
+        report.ratio((&name(" p50, as HTTP"), "ms"), &ours.p50, (json, &gateway.p50), Bar::AtMost(0.5));
         report.ratio((&name(" p50"), "ms"), &ours.p50, ("etcd 3.4", &theirs.p50), Bar::AtMost(0.5));
         report.ratio((&name(" p99"), "ms"), &ours.p99, ("etcd 3.4", &theirs.p99), Bar::AtMost(1.0));
         report.note(&name(" by follower"), &follower.rate, "/s");
@@ -122,12 +130,34 @@ fn write(api: &Api, instance: &str, number: u64) -> Result<()> {
 }
 
 /// Clients with a kept-alive connection and an instance each.
-fn ours_window(api: &Api, clients: usize) -> Result<Window> {
+///
+/// # Errors
+/// When a write is refused.
+pub(super) fn patch_window(api: &Api, clients: usize) -> Result<Window> {
+    http_window(api, clients, &patch_request)
+}
+
+/// A request of a client, by its number and how many it has made: method, path, body. 64 bytes of value on all sides.
+type Ask = dyn Fn(usize, usize) -> (&'static str, String, String) + Sync;
+
+fn patch_request(client: usize, n: usize) -> (&'static str, String, String) {
+    let body = json!({"config": {"user.n": format!("{n:064}")}});
+    ("PATCH", format!("/1.0/instances/k{client}"), body.to_string())
+}
+
+fn put_request(client: usize, n: usize) -> (&'static str, String, String) {
+    let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let body = json!({"key": encode(format!("k{client}")), "value": encode(format!("{n:064}"))});
+    ("POST", "/v3/kv/put".into(), body.to_string())
+}
+
+fn http_window(api: &Api, clients: usize, ask: &Ask) -> Result<Window> {
     let over = AtomicBool::new(false);
     let begun = Instant::now();
     let times: Vec<Result<Vec<Duration>>> = std::thread::scope(|scope| {
         let over = &over;
-        let running: Vec<_> = (0..clients).map(|client| scope.spawn(move || one_client(api, client, over))).collect();
+        let running: Vec<_> =
+            (0..clients).map(|client| scope.spawn(move || one_client(api, client, over, ask))).collect();
         while begun.elapsed() < WINDOW {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -137,14 +167,13 @@ fn ours_window(api: &Api, clients: usize) -> Result<Window> {
     window(begun.elapsed(), times.into_iter().collect::<Result<Vec<_>>>()?)
 }
 
-fn one_client(api: &Api, client: usize, over: &AtomicBool) -> Result<Vec<Duration>> {
+fn one_client(api: &Api, client: usize, over: &AtomicBool, ask: &Ask) -> Result<Vec<Duration>> {
     let mut connection = api.connect()?;
-    let (path, mut times) = (format!("/1.0/instances/k{client}"), Vec::new());
+    let mut times = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        // 64 bytes of value on both sides.
-        let body = json!({"config": {"user.n": format!("{:064}", times.len())}}).to_string();
+        let (method, path, body) = ask(client, times.len());
         let begun = Instant::now();
-        let answer = connection.request("PATCH", &path, "application/json", body.as_bytes())?;
+        let answer = connection.request(method, &path, "application/json", body.as_bytes())?;
         answer.metadata()?;
         // The keys of a config are changed at once; an operation would have to be waited for.
         if answer.status == 202 {
@@ -213,8 +242,12 @@ fn losses(report: &mut Report, bed: &Testbed) -> Result<()> {
         killed.push_time(loss(bed, true)?);
         frozen.push_time(loss(bed, false)?);
     }
-    report.bar("leader killed to next commit", &killed, "ms", Bar::AtMost(1500.0));
-    report.bar("leader frozen to next commit", &frozen, "ms", Bar::AtMost(1500.0));
+    for (how, times) in [("killed", &killed), ("frozen", &frozen)] {
+        let mut worst = Sample::default();
+        worst.push(times.quantile(1.0));
+        report.bar(&format!("leader {how} to next commit"), times, "ms", Bar::AtMost(1500.0));
+        report.bar(&format!("leader {how} to next commit, worst"), &worst, "ms", Bar::AtMost(1500.0));
+    }
     Ok(())
 }
 

@@ -54,6 +54,8 @@ fn up(folder: &Path) -> Result<()> {
     let mut options = Options::real(3);
     options.host_link = true;
     options.storage = pool_driver().to_owned();
+    let lack = facility::ovn();
+    options.ovn = lack.is_none();
     let bed = Testbed::start_demo(&options)?;
     let [first, second, third] = &bed.nodes[..] else { bail!("three nodes") };
 
@@ -81,6 +83,11 @@ fn up(folder: &Path) -> Result<()> {
     }
     wait_addresses(first, 3)?;
     show(second, &["exec", "c1", "--", "sh", "-c", "echo hello from $(hostname); ip -4 addr show eth0"])?;
+    let mut running = 3;
+    match lack {
+        None => running += overlay(&bed)?,
+        Some(why) => say(&format!("No logical network is shown: {why}")),
+    }
 
     let leader = bed.leader()?;
     say(&format!("The leader, {}, is killed (kill -9); its container does not notice", leader.name));
@@ -96,13 +103,50 @@ fn up(folder: &Path) -> Result<()> {
     leader.start()?;
     leader.wait_ready()?;
     bed.wait_online(3)?;
-    wait_addresses(first, 4)?;
+    wait_addresses(first, running + 1)?;
     show(first, &["list"])?;
 
     let token = last_word(&first.basalt(&["trust", "token", "demo"])?)?;
     std::fs::write(folder.join("env"), environment(&bed, &token)).context("write env")?;
     farewell(&bed, folder);
     Ok(())
+}
+
+/// Two containers on two machines talk over a network of OVN; says how many there are.
+fn overlay(bed: &Testbed) -> Result<usize> {
+    let [first, second, ..] = &bed.nodes[..] else { bail!("two nodes") };
+    say("A logical network: one switch and one router over all machines, from OVN");
+    let northbound = format!("network.ovn.northbound_connection={}", bed.central()?.northbound());
+    show(first, &["config", "set", &northbound])?;
+    let mut uplink = vec!["network", "create", "uplink", "--type", "physical"];
+    let keys = bed.fabric.uplink();
+    uplink.extend(keys.iter().map(String::as_str));
+    show(first, &uplink)?;
+    show(first, &["network", "create", "mesh", "--type", "ovn", "network=uplink"])?;
+    for (name, node) in [("m1", first), ("m2", second)] {
+        show(first, &["launch", "busybox", name, "--network", "mesh", "--target", &node.name])?;
+    }
+    let address = wait::until("m2 has an address on mesh", Duration::from_secs(60), || {
+        let leases = first.api().get("/1.0/networks/mesh/leases")?;
+        let of_m2 = |l: &&serde_json::Value| l["hostname"] == "m2" && l["address"].as_str().is_some_and(v4);
+        Ok(leases.as_array().into_iter().flatten().find(of_m2).and_then(|l| l["address"].as_str().map(str::to_owned)))
+    })?;
+    let (gateway, _) = bed.fabric.outside();
+    let gateway = gateway.split('/').next().unwrap_or_default();
+    for target in [address.as_str(), gateway] {
+        wait::until_true(&format!("m1 reaches {target}"), Duration::from_secs(60), || {
+            Ok(first.basalt_raw(&["exec", "m1", "--", "ping", "-c", "1", "-W", "1", target])?.status.success())
+        })?;
+    }
+    show(first, &["exec", "m1", "--", "ping", "-c", "3", &address])?;
+    say("The same container reaches the world outside by the network's router, whose address it is seen with");
+    show(first, &["exec", "m1", "--", "ping", "-c", "1", gateway])?;
+    show(first, &["network", "info", "mesh"])?;
+    Ok(2)
+}
+
+fn v4(text: &str) -> bool {
+    text.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
 fn say(what: &str) {
@@ -170,6 +214,10 @@ fn environment(bed: &Testbed, token: &str) -> String {
             node.command_line().join(" "),
         );
     }
+    if let Ok(central) = bed.central() {
+        let _ =
+            writeln!(text, "BASALT_NORTHBOUND={}\nBASALT_SOUTHBOUND={}", central.northbound(), central.southbound());
+    }
     let _ = writeln!(text, "BASALT_TOKEN={token}");
     text
 }
@@ -185,6 +233,10 @@ fn farewell(bed: &Testbed, folder: &Path) {
     println!("  curl -sk {}/1.0", first.url());
     println!("  metrics: curl -s --unix-socket {}/unix.socket http://basalt/1.0/metrics", first.dir.display());
     println!("           or {}/1.0/metrics with a trusted client certificate", first.url());
+    if let Ok(central) = bed.central() {
+        let netns = bed.fabric.netns();
+        println!("  what OVN was told: ip netns exec {netns} ovn-nbctl --db {} show", central.northbound());
+    }
     println!("  for scripts: . {}/env", folder.display());
     println!("  make demo-down takes everything away.");
 }

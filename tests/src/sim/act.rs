@@ -191,7 +191,30 @@ pub(super) fn placement(world: &mut World) -> Result<(), String> {
         };
         world.propose(Owner::Background(id), id, Command::Instance(command));
     }
+    moves(world, id);
+    let (view, now) = (world.nodes[&id].replica.state.clone(), Timestamp(world.now));
+    for command in basalt_scheduler::evacuations(&view, &Idle, now) {
+        world.propose(Owner::Background(id), id, command);
+    }
     Ok(())
+}
+
+/// Choices for moves, and ends of those that cannot come to one. Mirrors `basalt_node::controller::moves`.
+fn moves(world: &mut World, leader: NodeId) {
+    let view = world.nodes[&leader].replica.state.clone();
+    for instance in view.instances.values() {
+        let Some(on_its_way) = instance.placement.moving() else { continue };
+        let (id, landing) = (instance.id, on_its_way.landing);
+        let command = match (on_its_way.to, basalt_scheduler::next_home(&view, &Idle, instance)) {
+            (None, Some(Ok(node))) => InstanceCommand::AssignMove { id, landing, node },
+            (None, Some(Err(reason))) => InstanceCommand::AbortMove { id, landing, reason },
+            (Some(node), _) if !view.online(node) => {
+                InstanceCommand::AbortMove { id, landing, reason: "its new home is offline".into() }
+            }
+            (Some(_) | None, _) => continue,
+        };
+        world.propose(Owner::Background(leader), leader, Command::Instance(command));
+    }
 }
 
 /// The leader marks who is silent, and who is there again.
@@ -340,8 +363,8 @@ fn stray(world: &mut World) -> Result<(), String> {
     let Some(id) = world.pick(&known) else { return Ok(()) };
     let Some(instance) = world.log.head().instances.get(&id) else { return Ok(()) };
     let (request, present) = (instance.run.request, instance.placement.home().map_or(Epoch(0), |(_, epoch)| epoch));
-    // The one to come would be right once it has come.
-    let epoch = if present == Epoch(0) || world.chance(50) { Epoch(0) } else { present.next() };
+    // One that a move may yet give out would be right once it has come.
+    let epoch = if present == Epoch(0) || world.chance(50) { Epoch(0) } else { Epoch(present.0 + 1_000_000) };
     let command = match world.rng.random_range(0..3) {
         0 => InstanceCommand::Forget { id, epoch },
         1 => InstanceCommand::SetVolatile {
@@ -394,7 +417,7 @@ fn plant(world: &mut World) -> Result<(), String> {
         let host = &mut world.node(node).host;
         host.guests.insert(id, left);
         if half_made {
-            host.volumes.insert(id, Volume { epoch: Epoch(0), complete: false, written: false });
+            host.volumes.insert(id, Volume::default());
         }
     }
     Ok(())

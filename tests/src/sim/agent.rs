@@ -2,8 +2,8 @@
 //! between any two. What is here mirrors `basalt_node::agent::{task, execute}`, which do the same with real drivers.
 
 use basalt_driver::State;
-use basalt_model::command::{InstanceCommand, PoolCommand};
-use basalt_model::instance::{Intent, Origin, Phase, Placement, Report, StopMode};
+use basalt_model::command::{InstanceCommand, PoolCommand, SnapshotCommand};
+use basalt_model::instance::{Intent, Move, Origin, Phase, Placement, Report, StopMode};
 use basalt_model::pool::PoolStatus;
 use basalt_model::{Command, InstanceId, NodeId, Rejected, Timestamp};
 use basalt_node::agent::desired::desired;
@@ -11,8 +11,8 @@ use basalt_node::agent::plan::{self, Desired, Step};
 
 use super::log::{Answer, Owner};
 use super::node::Node;
-use super::oracle;
 use super::world::{World, pool};
+use super::{landing, oracle};
 
 /// An instance that is being worked on.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Task {
     waits: bool,
     /// A step failed: once that is told, the pass is over.
     ends: bool,
+    /// A move that is to end here; it has no steps of the planner's.
+    pub(super) landing: Option<Box<Move>>,
 }
 
 /// A step that did not work: what to report.
@@ -47,7 +49,7 @@ pub(super) fn act(world: &mut World, at: NodeId) -> Result<(), String> {
 
 /// Everything that is here or ought to be.
 pub(super) fn concerns(node: &Node) -> Vec<InstanceId> {
-    let mut ids: Vec<InstanceId> = node.replica.state.assigned_to(node.id).map(|i| i.id).collect();
+    let mut ids: Vec<InstanceId> = node.replica.state.concerning(node.id).map(|i| i.id).collect();
     ids.extend(node.host.ids().chain(node.tasks.keys().copied()));
     ids.sort_unstable();
     ids.dedup();
@@ -58,6 +60,7 @@ pub(super) fn concerns(node: &Node) -> Vec<InstanceId> {
 pub(super) fn advance(world: &mut World, at: NodeId, id: InstanceId) -> Result<(), String> {
     match world.node(at).tasks.get(&id) {
         Some(task) if task.waits => Ok(()),
+        Some(task) if task.landing.is_some() => landing::step(world, at, id),
         Some(_) => step(world, at, id),
         None => {
             look(world, at, id);
@@ -95,6 +98,17 @@ fn look(world: &mut World, at: NodeId, id: InstanceId) {
     let node = &world.nodes[&at];
     let view = &node.replica.state;
     let actual = node.host.actual(id);
+    if let Some(on_its_way) = view.instances.get(&id).and_then(|i| i.placement.moving()) {
+        if on_its_way.to == Some(at) {
+            let landing = Some(Box::new(on_its_way.clone()));
+            let task = Task { wanted: None, steps: Vec::new(), next: 0, waits: false, ends: false, landing };
+            world.node(at).tasks.insert(id, task);
+            return;
+        }
+        if on_its_way.from == at {
+            return;
+        }
+    }
     let wanted = view.instances.get(&id).and_then(|i| desired(view, i, at, true));
     let steps = match &wanted {
         Some(wanted) => plan::plan(wanted, &actual),
@@ -109,13 +123,12 @@ fn look(world: &mut World, at: NodeId, id: InstanceId) {
     };
     if !steps.is_empty() {
         world.note(|| format!("{at} plans for {id}: {steps:?}"));
-        world.node(at).tasks.insert(id, Task { wanted, steps, next: 0, waits: false, ends: false });
+        world.node(at).tasks.insert(id, Task { wanted, steps, next: 0, waits: false, ends: false, landing: None });
     }
 }
 
 fn at_home(world: &World, at: NodeId, id: InstanceId) -> bool {
-    let instance = world.nodes[&at].replica.state.instances.get(&id);
-    instance.and_then(|i| i.placement.home()).is_some_and(|(home, _)| home == at)
+    world.nodes[&at].replica.state.concerning(at).any(|i| i.id == id)
 }
 
 /// The next step of a pass.
@@ -131,7 +144,7 @@ fn step(world: &mut World, at: NodeId, id: InstanceId) -> Result<(), String> {
         world.node(at).tasks.get_mut(&id).expect("it was there").next += 1;
         return Ok(());
     };
-    if !node.replica.state.instances.contains_key(&id) {
+    if node.replica.state.instances.get(&id).is_none_or(|i| i.placement.moving().is_some()) {
         node.tasks.remove(&id);
         return Ok(());
     }
@@ -140,18 +153,32 @@ fn step(world: &mut World, at: NodeId, id: InstanceId) -> Result<(), String> {
             let reason = reason.clone().unwrap_or_default();
             tell(world, at, &wanted, Trouble { phase: *phase, made: *made, reason });
         }
-        Step::Forget => ask(world, at, InstanceCommand::Forget { id, epoch: wanted.epoch }),
+        Step::Restored(restore) => {
+            let trouble = Trouble { phase: Phase::Stopped, made: true, reason: String::new() };
+            settle(world, at, &wanted, restore.request, trouble);
+        }
+        Step::Forget => {
+            ask(world, at, id, Command::Instance(InstanceCommand::Forget { id, epoch: wanted.epoch }));
+        }
         Step::DeleteEphemeral => {
             world.client.gone(id);
             let (intent, stop, now) = (Intent::Deleted, StopMode::default(), world.clock(at));
-            ask(world, at, InstanceCommand::SetRun { id, intent, restart: false, stop, at: now });
+            let delete = InstanceCommand::SetRun { id, intent, restart: false, stop, at: now };
+            ask(world, at, id, Command::Instance(delete));
         }
+        Step::DestroyStrays => return Err("there is only one pool".into()),
+        Step::TakeSnapshot(_)
+        | Step::SnapshotTaken(_)
+        | Step::SnapshotFailed(..)
+        | Step::RemoveSnapshot(_)
+        | Step::ForgetSnapshot(_) => snapshot_step(world, at, &wanted, &step)?,
         Step::EnsureVolume
         | Step::Prepare
         | Step::Start
         | Step::Stop(_)
         | Step::Pause
         | Step::Resume
+        | Step::RestoreSnapshot(_)
         | Step::DestroyGuest
         | Step::DestroyVolume => match effect(world, at, &wanted, &step)? {
             Ok(true) => world.node(at).tasks.get_mut(&id).expect("it was there").next += 1,
@@ -171,6 +198,49 @@ fn step(world: &mut World, at: NodeId, id: InstanceId) -> Result<(), String> {
     Ok(())
 }
 
+/// One step about a snapshot: on the host, or told to the cluster.
+fn snapshot_step(world: &mut World, at: NodeId, wanted: &Desired, step: &Step) -> Result<(), String> {
+    let (instance, epoch) = (wanted.id, wanted.epoch);
+    let fails = world.mishap(5);
+    world.note(|| format!("{at} does {step:?} for {instance}"));
+    let next = |world: &mut World| world.node(at).tasks.get_mut(&instance).expect("it was there").next += 1;
+    match step {
+        Step::TakeSnapshot(id) if fails => {
+            world.node(at).tasks.get_mut(&instance).expect("it was there").ends = true;
+            let failed = SnapshotCommand::Failed { instance, id: *id, epoch, reason: "is full".into() };
+            ask(world, at, instance, Command::Snapshot(failed));
+        }
+        Step::TakeSnapshot(id) => {
+            world.count("snapshots");
+            world.node(at).host.take_snapshot(instance, *id)?;
+            next(world);
+        }
+        Step::SnapshotTaken(id) => {
+            let taken = SnapshotCommand::Taken { instance, id: *id, epoch, size: 1 };
+            ask(world, at, instance, Command::Snapshot(taken));
+        }
+        Step::SnapshotFailed(id, why) => {
+            let failed = SnapshotCommand::Failed { instance, id: *id, epoch, reason: (*why).to_owned() };
+            ask(world, at, instance, Command::Snapshot(failed));
+        }
+        Step::RemoveSnapshot(_) if fails => {
+            world.node(at).tasks.remove(&instance);
+        }
+        Step::RemoveSnapshot(id) => {
+            if let Some(volume) = world.node(at).host.volumes.get_mut(&instance) {
+                volume.snapshots.remove(id);
+            }
+            next(world);
+        }
+        Step::ForgetSnapshot(id) => {
+            let forget = SnapshotCommand::Forget { instance, id: *id, epoch };
+            ask(world, at, instance, Command::Snapshot(forget));
+        }
+        other => return Err(format!("{other:?} is no step about a snapshot")),
+    }
+    Ok(())
+}
+
 /// One step on the host: `Ok(true)` when it is done, `Ok(false)` when there is more of it to do.
 fn effect(world: &mut World, at: NodeId, wanted: &Desired, step: &Step) -> Result<Result<bool, Trouble>, String> {
     let id = wanted.id;
@@ -184,7 +254,7 @@ fn effect(world: &mut World, at: NodeId, wanted: &Desired, step: &Step) -> Resul
         }
         Step::EnsureVolume => {
             oracle::may_make_volume(world, at, id)?;
-            Ok(world.node(at).host.ensure_volume(wanted))
+            landing::make_volume(world, at, wanted).map_err(trouble(false, Phase::Failed))
         }
         Step::Prepare | Step::Start if fails => Err(trouble(true, Phase::Failed)("the host is out of luck".into())),
         Step::Prepare => world.node(at).host.prepare(wanted).map(|()| true).map_err(trouble(true, Phase::Failed)),
@@ -192,7 +262,8 @@ fn effect(world: &mut World, at: NodeId, wanted: &Desired, step: &Step) -> Resul
             oracle::may_start(world, at, wanted)?;
             world.count("starts");
             world.ran.insert(id);
-            world.node(at).host.start(wanted).map(|()| true).map_err(trouble(true, Phase::Failed))
+            let now = world.now;
+            world.node(at).host.start(wanted, now).map(|()| true).map_err(trouble(true, Phase::Failed))
         }
         Step::Stop(mode) => {
             oracle::may_stop(world, at, wanted)?;
@@ -208,12 +279,27 @@ fn effect(world: &mut World, at: NodeId, wanted: &Desired, step: &Step) -> Resul
             let resumed = world.node(at).host.set_state(id, State::Frozen, State::Running);
             resumed.map(|()| true).map_err(trouble(true, Phase::Frozen))
         }
+        Step::RestoreSnapshot(_) if fails => Err(trouble(true, Phase::Failed)("the snapshot cannot be read".into())),
+        Step::RestoreSnapshot(snapshot) => {
+            oracle::may_restore(world, at, id, *snapshot)?;
+            world.count("restores");
+            world.node(at).host.restore(id, *snapshot).map(|()| true).map_err(trouble(true, Phase::Failed))
+        }
         Step::DestroyGuest | Step::DestroyVolume if fails => Err(trouble(made, Phase::Failed)("is busy".into())),
         Step::DestroyGuest | Step::DestroyVolume => {
             destroy(world, at, id, step);
             Ok(true)
         }
-        Step::DeleteEphemeral | Step::Forget | Step::Report { .. } => Ok(true),
+        Step::TakeSnapshot(_)
+        | Step::SnapshotTaken(_)
+        | Step::SnapshotFailed(..)
+        | Step::RemoveSnapshot(_)
+        | Step::ForgetSnapshot(_)
+        | Step::Restored(_)
+        | Step::DestroyStrays
+        | Step::DeleteEphemeral
+        | Step::Forget
+        | Step::Report { .. } => Ok(true),
     })
 }
 
@@ -233,6 +319,14 @@ fn destroy(world: &mut World, at: NodeId, id: InstanceId, step: &Step) {
         | Step::Stop(_)
         | Step::Pause
         | Step::Resume
+        | Step::TakeSnapshot(_)
+        | Step::SnapshotTaken(_)
+        | Step::SnapshotFailed(..)
+        | Step::RemoveSnapshot(_)
+        | Step::ForgetSnapshot(_)
+        | Step::RestoreSnapshot(_)
+        | Step::Restored(_)
+        | Step::DestroyStrays
         | Step::DeleteEphemeral
         | Step::Forget
         | Step::Report { .. } => {}
@@ -244,38 +338,41 @@ fn image_is_there(world: &World, at: NodeId, id: InstanceId) -> bool {
     view.instances.get(&id).is_none_or(|i| match &i.spec.origin {
         Origin::Empty => true,
         Origin::Image(fingerprint) => view.images.contains_key(fingerprint),
+        Origin::Copy(_) => true,
     })
 }
 
 fn tell(world: &mut World, at: NodeId, wanted: &Desired, trouble: Trouble) {
+    settle(world, at, wanted, wanted.run.request, trouble);
+}
+
+fn settle(world: &mut World, at: NodeId, wanted: &Desired, request: u64, trouble: Trouble) {
     let after_held = wanted.report.as_ref().map_or(Timestamp::NEVER, |r| Timestamp(r.at.0 + 1));
     let report = Report {
         epoch: wanted.epoch,
         generation: wanted.generation,
         phase: trouble.phase,
         made: trouble.made,
-        request: wanted.run.request,
+        request,
         reason: Some(trouble.reason).filter(|reason| !reason.is_empty()),
         at: world.clock(at).max(after_held),
     };
-    ask(world, at, InstanceCommand::Report { id: wanted.id, report });
+    ask(world, at, wanted.id, Command::Instance(InstanceCommand::Report { id: wanted.id, report }));
 }
 
-fn ask(world: &mut World, at: NodeId, command: InstanceCommand) {
-    let id = match &command {
-        InstanceCommand::Report { id, .. }
-        | InstanceCommand::Forget { id, .. }
-        | InstanceCommand::SetRun { id, .. } => *id,
-        other => unreachable!("an agent does not ask for {other:?}"),
-    };
+pub(super) fn ask(world: &mut World, at: NodeId, id: InstanceId, command: Command) {
     world.node(at).tasks.get_mut(&id).expect("only a task asks").waits = true;
-    world.propose(Owner::Task(at, id), at, Command::Instance(command));
+    world.propose(Owner::Task(at, id), at, command);
 }
 
 /// The cluster has answered a task: a refusal because the state has moved on is fine, the next look plans afresh.
 pub(super) fn answered(node: &mut Node, id: InstanceId, answer: &Answer) {
     let Some(task) = node.tasks.get_mut(&id) else { return };
     match answer {
+        // After every word about a move it is looked again.
+        _ if task.landing.is_some() => {
+            node.tasks.remove(&id);
+        }
         Answer::Applied | Answer::Rejected(Rejected::Stale(_) | Rejected::NotFound { .. }) if !task.ends => {
             task.waits = false;
             task.next += 1;
@@ -293,6 +390,7 @@ pub(super) fn idle(node: &Node) -> bool {
         && concerns(node).into_iter().all(|id| {
             let actual = node.host.actual(id);
             match view.instances.get(&id).and_then(|i| desired(view, i, node.id, true)) {
+                None if view.concerning(node.id).any(|i| i.id == id) => true,
                 Some(wanted) => plan::plan(&wanted, &actual).is_empty(),
                 None => plan::plan_orphan(&actual).is_empty(),
             }

@@ -3,12 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use basalt_model::command::{ImageCommand, InstanceCommand, MemberCommand, ProjectCommand};
+use basalt_model::command::{ImageCommand, InstanceCommand, MemberCommand, ProjectCommand, SnapshotCommand};
+use basalt_model::evacuation::{Mode, Order, Task};
 use basalt_model::image::{Format, Image};
-use basalt_model::instance::{Instance, Intent, Kind, Origin, Phase, Placement, Run, Spec, StopMode, Target};
+use basalt_model::instance::{
+    CopyOf, Instance, Intent, Kind, MovePlan, Origin, Phase, Placement, Run, Spec, StopMode, Target,
+};
+use basalt_model::member::Duty;
 use basalt_model::project::Project;
+use basalt_model::snapshot::{Snapshot, Stage};
 use basalt_model::{
-    Command, Fingerprint, Generation, InstanceId, InstanceName, MemberName, NodeId, ProfileName, ProjectName, Timestamp,
+    Command, Fingerprint, Generation, InstanceId, InstanceName, MemberName, NodeId, ProfileName, ProjectName,
+    SnapshotId, SnapshotName, Timestamp,
 };
 use rand::Rng;
 
@@ -30,6 +36,8 @@ pub(super) struct Known {
     pub(super) gone: bool,
     /// The last of its edits that was acknowledged.
     pub(super) marker: u64,
+    /// It may have gone back to an earlier configuration: edits of it may be lost.
+    pub(super) restored: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -111,13 +119,16 @@ pub(super) fn act(world: &mut World) -> Result<(), String> {
     let Some(at) = world.pick(&up) else { return Ok(()) };
     match world.rng.random_range(0..100) {
         0..28 => create(world, at),
-        28..70 => run(world, at),
-        70..80 => edit(world, at),
+        28..58 => run(world, at),
+        58..70 => snapshot(world, at),
+        70..76 => edit(world, at),
+        76..80 => relocate(world, at),
         80..84 => rename(world, at),
         84..88 => add_image(world),
         88..90 => remove_image(world, at),
         90..92 => add_project(world),
-        92..98 => tidy(world, at),
+        92..95 => tidy(world, at),
+        95..98 => maintain(world),
         _ => leave(world, at),
     }
     Ok(())
@@ -155,7 +166,7 @@ fn create(world: &mut World, at: NodeId) {
             config.insert(key.to_owned(), value.to_owned());
         }
     }
-    let image = world.chance(30).then(|| fingerprint(world.rng.random_range(0..8)));
+    let origin = origin(world, at);
     let target = match world.chance(15) {
         true => {
             Target::Member(MemberName::new(format!("node{}", world.rng.random_range(1..=4))).expect("a valid name"))
@@ -172,7 +183,7 @@ fn create(world: &mut World, at: NodeId) {
         spec: Spec {
             kind: Kind::Container,
             architecture: "x86_64".into(),
-            origin: image.map_or(Origin::Empty, Origin::Image),
+            origin,
             description: String::new(),
             ephemeral: world.chance(15),
             config,
@@ -183,6 +194,7 @@ fn create(world: &mut World, at: NodeId) {
         run: Run { intent: if world.chance(60) { Intent::Running } else { Intent::Stopped }, ..Run::stopped() },
         placement: Placement::Unplaced { refused: None },
         report: None,
+        errands: Default::default(),
     };
     world.client.known.insert(id, Known::default());
     ask(world, Goal::Create(id), Command::Instance(InstanceCommand::Create(Box::new(instance))));
@@ -213,6 +225,74 @@ fn set_run(world: &mut World, id: InstanceId, intent: Intent, restart: bool, sto
     }
     let command = InstanceCommand::SetRun { id, intent, restart, stop, at: Timestamp(world.now) };
     ask(world, Goal::Other, Command::Instance(command));
+}
+
+/// A stopped instance is to live elsewhere.
+fn relocate(world: &mut World, at: NodeId) {
+    let still = |i: &&Instance| i.settled() && i.phase() == Some(Phase::Stopped);
+    let still: Vec<Instance> = world.nodes[&at].replica.state.instances.values().filter(still).cloned().collect();
+    let Some(instance) = world.pick(&still) else { return };
+    let members: Vec<NodeId> = world.log.head().members.keys().copied().collect();
+    let to = if world.chance(50) { world.pick(&members) } else { None };
+    world.client.known.entry(instance.id).or_default().restored = true;
+    let plan = MovePlan {
+        target: Target::Any,
+        project: instance.project,
+        name: if world.chance(20) { name(world) } else { instance.name },
+        spec: instance.spec,
+    };
+    let command = InstanceCommand::Move { id: instance.id, to, plan: Box::new(plan), expect: None };
+    ask(world, Goal::Other, Command::Instance(command));
+}
+
+/// What an instance is made from: often another one.
+fn origin(world: &mut World, at: NodeId) -> Origin {
+    let made: Vec<InstanceId> =
+        world.nodes[&at].replica.state.instances.values().filter(|i| i.made()).map(|i| i.id).collect();
+    let source = world.pick(&made).filter(|_| world.chance(25));
+    let Some(source) = source else {
+        return match world.chance(30) {
+            true => Origin::Image(fingerprint(world.rng.random_range(0..8))),
+            false => Origin::Empty,
+        };
+    };
+    let ready: Vec<SnapshotId> =
+        world.nodes[&at].replica.state.snapshots_of(source).filter(|s| s.is_ready()).map(|s| s.id).collect();
+    let point = world.pick(&ready).filter(|_| world.chance(30));
+    let fresh = |old| (old, SnapshotId(uuid::Uuid::from_u128(u128::from(world.rng.random::<u64>()))));
+    let snapshots = if point.is_some() { Vec::new() } else { ready.into_iter().map(fresh).collect() };
+    Origin::Copy(Box::new(CopyOf { source, point, snapshots }))
+}
+
+/// A snapshot is made, renamed, deleted, or gone back to.
+fn snapshot(world: &mut World, at: NodeId) {
+    let Some(instance) = some_instance(world, at) else { return };
+    let there: Vec<SnapshotId> =
+        world.nodes[&at].replica.state.snapshots_of(instance.id).filter(|s| s.is_ready()).map(|s| s.id).collect();
+    let name = world.pick(&["s0", "s1", "s2", "s3"]).expect("there are some");
+    let name = SnapshotName::new(name).expect("a valid name");
+    let id = instance.id;
+    let command = match (world.pick(&there), world.rng.random_range(0..4)) {
+        (None, _) | (_, 0) => {
+            let fresh = SnapshotId(uuid::Uuid::from_u128(u128::from(world.rng.random::<u64>())));
+            let at = Timestamp(world.now);
+            Command::Snapshot(SnapshotCommand::Create {
+                instance: id,
+                id: fresh,
+                name,
+                at,
+                expires_at: Timestamp::NEVER,
+            })
+        }
+        (Some(held), 1) => Command::Snapshot(SnapshotCommand::Delete { instance: id, id: held }),
+        (Some(held), 2) => Command::Snapshot(SnapshotCommand::Rename { instance: id, id: held, name }),
+        (Some(held), _) => {
+            world.client.known.entry(id).or_default().restored = true;
+            let stop = StopMode { force: true, timeout_secs: None };
+            Command::Instance(InstanceCommand::Restore { id, snapshot: held, spec: Box::new(instance.spec), stop })
+        }
+    };
+    ask(world, Goal::Other, command);
 }
 
 fn edit(world: &mut World, at: NodeId) {
@@ -249,6 +329,10 @@ fn add_image(world: &mut World) {
         expires_at: Timestamp::NEVER,
         last_used_at: Timestamp::NEVER,
         holders: [holder].into(),
+        cached: false,
+        auto_update: false,
+        update_source: None,
+        profiles: None,
     };
     ask(world, Goal::Image(fingerprint, holder), Command::Image(ImageCommand::Add(Box::new(image))));
 }
@@ -279,6 +363,7 @@ fn add_project(world: &mut World) {
 pub(super) fn tidy(world: &mut World, at: NodeId) {
     let hopeless = |i: &Instance| match &i.placement {
         Placement::Unplaced { refused } => refused.is_some(),
+        Placement::Moving(_) => false,
         Placement::On { .. } => {
             i.run.intent != Intent::Deleted && i.current_report().is_some_and(|r| r.phase == Phase::Failed && !r.made)
         }
@@ -288,9 +373,30 @@ pub(super) fn tidy(world: &mut World, at: NodeId) {
     for id in hopeless {
         set_run(world, id, Intent::Deleted, false, StopMode::default());
     }
+    let failed = |s: &&Snapshot| matches!(s.stage, Stage::Failed { .. });
+    let failed: Vec<_> =
+        world.nodes[&at].replica.state.snapshots.values().filter(failed).map(|s| (s.instance, s.id)).collect();
+    for (instance, id) in failed {
+        ask(world, Goal::Other, Command::Snapshot(SnapshotCommand::Delete { instance, id }));
+    }
     for id in act::lost(world) {
         ask(world, Goal::Other, Command::Member(MemberCommand::Remove { id, force: true }));
     }
+}
+
+/// A member is emptied for maintenance, or it is over.
+fn maintain(world: &mut World) {
+    let head = world.log.head();
+    let members: Vec<NodeId> = head.members.keys().copied().collect();
+    let emptied: Vec<NodeId> = head.members.values().filter(|m| m.duty == Duty::Evacuated).map(|m| m.id).collect();
+    let modes = [Mode::Own, Mode::Own, Mode::Migrate, Mode::Stop];
+    let wanted = match world.pick(&emptied).filter(|_| world.chance(60)) {
+        Some(id) => Some((id, Task::Fill)),
+        None => world.pick(&members).zip(world.pick(&modes).map(Task::Empty)),
+    };
+    let Some((id, task)) = wanted else { return };
+    let order = Order { task, at: Timestamp(world.now) };
+    ask(world, Goal::Other, Command::Member(MemberCommand::Order { id, order }));
 }
 
 /// A member is taken out in good order: nothing lives on it.

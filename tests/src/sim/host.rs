@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use basalt_driver::{Found, State};
 use basalt_model::instance::StopMode;
-use basalt_model::{Epoch, Generation, InstanceId};
+use basalt_model::{Epoch, Generation, InstanceId, SnapshotId};
 use basalt_node::agent::plan::{Actual, Desired, FoundVolume};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Volume {
     pub(super) epoch: Epoch,
     pub(super) complete: bool,
     /// Whether a guest has written to it: such a volume must never be made anew.
     pub(super) written: bool,
+    /// When it was last written to: what it holds.
+    pub(super) content: u64,
+    /// What it held when each was taken.
+    pub(super) snapshots: BTreeMap<SnapshotId, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +30,7 @@ impl Host {
         Actual {
             guest: self.guests.get(&id).cloned(),
             volume: self.volumes.get(&id).map(|v| FoundVolume { epoch: v.epoch, complete: v.complete }),
+            strays: false,
         }
     }
 
@@ -40,7 +45,7 @@ impl Host {
 
     /// Half of making a volume, or the rest of it. `true` when it is complete.
     pub(super) fn ensure_volume(&mut self, wanted: &Desired) -> bool {
-        let fresh = Volume { epoch: wanted.epoch, complete: false, written: false };
+        let fresh = Volume { epoch: wanted.epoch, ..Volume::default() };
         match self.volumes.get_mut(&wanted.id) {
             None => {
                 self.volumes.insert(wanted.id, fresh);
@@ -73,7 +78,20 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn start(&mut self, wanted: &Desired) -> Result<(), String> {
+    pub(super) fn take_snapshot(&mut self, id: InstanceId, snapshot: SnapshotId) -> Result<(), String> {
+        let volume = self.volumes.get_mut(&id).filter(|v| v.complete).ok_or("a snapshot of nothing")?;
+        let content = volume.content;
+        volume.snapshots.entry(snapshot).or_insert(content);
+        Ok(())
+    }
+
+    pub(super) fn restore(&mut self, id: InstanceId, snapshot: SnapshotId) -> Result<(), String> {
+        let volume = self.volumes.get_mut(&id).ok_or("has no volume")?;
+        volume.content = *volume.snapshots.get(&snapshot).ok_or("has no such snapshot")?;
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, wanted: &Desired, now: u64) -> Result<(), String> {
         let volume = self.volumes.get_mut(&wanted.id).filter(|v| v.complete).ok_or("has no volume")?;
         let guest = self.guests.get_mut(&wanted.id).ok_or("was not prepared")?;
         match guest.state {
@@ -85,6 +103,7 @@ impl Host {
         guest.start = wanted.run.start;
         guest.same_boot = true;
         volume.written = true;
+        volume.content = now;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use basalt_model::port::{Liveness, Load};
 use basalt_model::secrets::Secrets;
 use basalt_model::{
     Command, Epoch, Fingerprint, Generation, InstanceId, MemberName, NodeId, PoolName, ProfileName, ProjectName,
-    Timestamp,
+    SnapshotId, Timestamp,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) planted: BTreeSet<(InstanceId, NodeId)>,
     /// Instances of which some guest has run: their volume is never made anew.
     pub(super) ran: BTreeSet<InstanceId>,
+    /// What each snapshot held when it was said to be there.
+    pub(super) shots: BTreeMap<SnapshotId, u64>,
     /// Starts that were meant to replace a guest, by instance and number.
     pub(super) restarts: BTreeSet<(InstanceId, u64)>,
     /// Off while all comes to rest.
@@ -63,6 +65,7 @@ impl World {
             homes: BTreeSet::new(),
             planted: BTreeSet::new(),
             ran: BTreeSet::new(),
+            shots: BTreeMap::new(),
             restarts: BTreeSet::new(),
             faults: true,
             counts: Counts::new(),
@@ -263,15 +266,17 @@ pub(super) fn member(id: NodeId) -> Member {
         redeemed: None,
         awaited: false,
         duty: Duty::Active,
+        order: None,
         health: Health::Online,
         failure_domain: format!("d{}", id.0 % 2),
         description: String::new(),
         groups: BTreeSet::new(),
+        roles: BTreeSet::new(),
         config: BTreeMap::new(),
         announced: Announcement {
             api_address: format!("10.0.0.{id}:8443"),
             cluster_address: format!("10.0.0.{id}:8444"),
-            feature_level: 1,
+            feature_level: basalt_model::command::FEATURE_LEVEL,
             architecture: "x86_64".into(),
             cpus: 4,
             memory: 4 << 30,

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::fabric::{self, Cut};
 use super::slot::Slot;
-use super::{Options, holder, programs};
+use super::{Options, Switch, holder, programs};
 use crate::api::Api;
 use crate::{host, wait};
 
@@ -33,6 +33,8 @@ pub struct Node {
     fake: bool,
     storage: String,
     arguments: Vec<String>,
+    /// Where the testbed has OVN.
+    switch: Option<Switch>,
     /// Keeps the node's namespaces.
     holder: i32,
     process: Mutex<Option<Child>>,
@@ -50,7 +52,25 @@ impl Node {
         let log = slot.dir().join(format!("{name}.log"));
         let (fake, storage, arguments) = (options.fake, options.storage.clone(), options.arguments.clone());
         let holder = holder::start(&netns)?;
-        Ok(Self { name, netns, address, dir, cgroup, log, fake, storage, arguments, holder, process: Mutex::new(None) })
+        let (switch, process) = (None, Mutex::new(None));
+        Ok(Self { name, netns, address, dir, cgroup, log, fake, storage, arguments, switch, holder, process })
+    }
+
+    /// Gives it a switch, and the agent the file that says so.
+    pub(super) fn switch_by(&mut self, switch: Switch) -> Result<()> {
+        let file = self.log.with_extension("toml");
+        std::fs::write(&file, switch.config()).with_context(|| format!("write {}", file.display()))?;
+        self.arguments.extend(["--config".into(), file.display().to_string()]);
+        self.switch = Some(switch);
+        Ok(())
+    }
+
+    /// Its switch.
+    ///
+    /// # Errors
+    /// When the testbed has no OVN.
+    pub fn switch(&self) -> Result<&Switch> {
+        self.switch.as_ref().context("this testbed has no OVN")
     }
 
     /// Starts the agent; does not wait for it.
@@ -101,7 +121,8 @@ impl Node {
 
     /// A program in the node's namespaces. Not `ip netns exec`, whose `/sys` has no cgroups.
     pub fn inside(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
+        // By its path: the caller may give the program another PATH.
+        let mut command = Command::new(host::which("nsenter").unwrap_or_else(|| "nsenter".into()));
         command.args(["--target", &self.holder.to_string(), "--net", "--mount", "--"]).arg(program);
         command
     }

@@ -1,10 +1,10 @@
-//! `basalt cluster`: members, tokens to join, groups.
+//! `basalt cluster`: members, tokens to join, groups, roles.
 
 use anyhow::Result;
 use basalt_client::Token;
 use clap::Subcommand;
 
-use basalt_api::dto::cluster::{Group, GroupPut, MemberPut};
+use basalt_api::dto::cluster::{Group, GroupPut, Member, MemberPut};
 
 use crate::cmd::init;
 use crate::context::Context;
@@ -40,6 +40,15 @@ pub(crate) enum Command {
         #[arg(short, long)]
         force: bool,
     },
+    /// Empty a member for maintenance: its instances are moved, or stopped where they cannot be
+    Evacuate {
+        name: String,
+        /// What becomes of them, whatever their cluster.evacuate says
+        #[arg(long, value_name = "WAY", value_parser = ["migrate", "stop", "force-stop"])]
+        action: Option<String>,
+    },
+    /// Bring back what was taken away, and let the member take instances again
+    Restore { name: String },
     /// Rename a member
     Rename { name: String, new_name: String },
     /// Edit a member as YAML: roles, failure domain, groups, configuration
@@ -47,6 +56,25 @@ pub(crate) enum Command {
     /// Groups of members
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Roles of members: ovn-chassis, database-client
+    #[command(subcommand)]
+    Role(RoleCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoleCommand {
+    /// Give a member roles
+    Add {
+        member: String,
+        #[arg(required = true, value_delimiter = ',', value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Take roles from a member
+    Remove {
+        member: String,
+        #[arg(required = true, value_delimiter = ',', value_name = "ROLE")]
+        roles: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,11 +110,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
             return Box::pin(init::carry_out(context, &context.conf.local(), plan)).await;
         }
         Command::Group(command) => return group(context, command).await,
+        Command::Role(command) => return role(context, command).await,
         Command::List { output } => return list(context, output).await,
         Command::Token { .. }
         | Command::Show { .. }
         | Command::Info { .. }
         | Command::Remove { .. }
+        | Command::Evacuate { .. }
+        | Command::Restore { .. }
         | Command::Rename { .. }
         | Command::Edit { .. } => {}
     }
@@ -109,21 +140,26 @@ async fn member(context: &Context, command: Command) -> Result<()> {
             client.remove_member(&name, force).await?;
             context.say(format!("Removed {name}"))
         }
+        Command::Evacuate { name, action } => {
+            let operation = client.member_action(&name, "evacuate", action.as_deref().unwrap_or_default()).await?;
+            context.follow(&client, &operation, &format!("Evacuating {name}")).await?;
+            context.say(format!("Evacuated {name}"))
+        }
+        Command::Restore { name } => {
+            let operation = client.member_action(&name, "restore", "").await?;
+            context.follow(&client, &operation, &format!("Restoring {name}")).await?;
+            context.say(format!("Restored {name}"))
+        }
         Command::Rename { name, new_name } => Ok(client.rename_member(&name, &new_name).await?),
         Command::Edit { name } => {
             let now = client.member(&name).await?;
-            let member = now.value;
-            let editable = MemberPut {
-                roles: Some(member.roles),
-                failure_domain: Some(member.failure_domain),
-                description: Some(member.description),
-                config: Some(member.config),
-                groups: Some(member.groups),
-            };
+            let editable = put(now.value);
             let wanted = crate::edit::edit(&editable, context.editor.as_deref())?;
             Ok(client.replace_member(&name, &wanted, now.etag.as_deref()).await?)
         }
-        Command::Join { .. } | Command::Group(_) | Command::List { .. } => unreachable!("dealt with by the caller"),
+        Command::Join { .. } | Command::Group(_) | Command::Role(_) | Command::List { .. } => {
+            unreachable!("dealt with by the caller")
+        }
     }
 }
 
@@ -171,31 +207,50 @@ async fn group(context: &Context, command: GroupCommand) -> Result<()> {
             context.say(format!("Deleted group {name}"))
         }
         GroupCommand::Add { member, group } => {
-            regroup(context, &member, |groups| {
-                if !groups.contains(&group) {
-                    groups.push(group);
+            change(context, &member, |member| {
+                if !member.groups.contains(&group) {
+                    member.groups.push(group);
                 }
             })
             .await
         }
         GroupCommand::Remove { member, group } => {
-            regroup(context, &member, |groups| groups.retain(|g| *g != group)).await
+            change(context, &member, |member| member.groups.retain(|g| *g != group)).await
         }
     }
 }
 
-/// Changes the groups of a member.
-async fn regroup(context: &Context, name: &str, change: impl FnOnce(&mut Vec<String>)) -> Result<()> {
+async fn role(context: &Context, command: RoleCommand) -> Result<()> {
+    match command {
+        RoleCommand::Add { member, roles } => {
+            change(context, &member, |member| {
+                let new: Vec<String> = roles.into_iter().filter(|role| !member.roles.contains(role)).collect();
+                member.roles.extend(new);
+            })
+            .await
+        }
+        RoleCommand::Remove { member, roles } => {
+            change(context, &member, |member| member.roles.retain(|role| !roles.contains(role))).await
+        }
+    }
+}
+
+/// Changes a member and writes it back.
+async fn change(context: &Context, name: &str, change: impl FnOnce(&mut Member)) -> Result<()> {
     let client = context.client()?;
     let now = client.member(name).await?;
     let mut member = now.value;
-    change(&mut member.groups);
-    let wanted = MemberPut {
+    change(&mut member);
+    Ok(client.replace_member(name, &put(member), now.etag.as_deref()).await?)
+}
+
+/// What can be written of a member.
+fn put(member: Member) -> MemberPut {
+    MemberPut {
         roles: Some(member.roles),
         failure_domain: Some(member.failure_domain),
         description: Some(member.description),
         config: Some(member.config),
         groups: Some(member.groups),
-    };
-    Ok(client.replace_member(name, &wanted, now.etag.as_deref()).await?)
+    }
 }

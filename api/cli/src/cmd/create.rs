@@ -4,18 +4,17 @@ use anyhow::Result;
 use basalt_client::Client;
 use clap::Args;
 
+use basalt_api::dto::image::PostSource;
 use basalt_api::dto::instance::{Post, Source};
 use basalt_api::dto::operation::Operation;
 
+use super::image::afar;
 use crate::context::Context;
 use crate::pairs;
 
-/// Image servers that are known without being added.
-const IMAGE_SERVERS: &[(&str, &str)] = &[("images", "https://images.linuxcontainers.org")];
-
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// Alias or fingerprint of a local image, or `images:ALIAS` of the public image server
+    /// Alias or fingerprint of an image, or REMOTE:ALIAS of another cluster or image server (`images:` is the public one)
     #[arg(required_unless_present = "empty")]
     pub(crate) image: Option<String>,
     /// Name of the new instance; made up when left out
@@ -57,7 +56,7 @@ pub(crate) struct Create {
 
 pub(crate) async fn create(context: &Context, args: Create, start: bool) -> Result<()> {
     let client = context.client()?.at(args.target.as_deref());
-    let wanted = request(&client, args, start).await?;
+    let wanted = request(context, &client, args, start).await?;
     let operation = client.create_instance(&wanted).await?;
     let name = instance_name(&operation).unwrap_or_else(|| wanted.name.clone());
     let doing = if start { format!("Launching {name}") } else { format!("Creating {name}") };
@@ -65,11 +64,11 @@ pub(crate) async fn create(context: &Context, args: Create, start: bool) -> Resu
     context.say(format!("{} {name}", if start { "Launched" } else { "Created" }))
 }
 
-async fn request(client: &Client, args: Create, start: bool) -> Result<Post> {
+async fn request(context: &Context, client: &Client, args: Create, start: bool) -> Result<Post> {
     let (name, source) = if args.empty {
         (args.image, Source { kind: "none".to_owned(), ..Source::default() })
     } else {
-        (args.name, source(client, args.image.as_deref().unwrap_or_default()).await?)
+        (args.name, source(context, client, args.image.as_deref().unwrap_or_default(), args.vm).await?)
     };
     let mut devices = pairs::devices(&args.devices)?;
     let mut set = |device: &str, pairs: &[(&str, &str)]| {
@@ -125,18 +124,19 @@ async fn complete(
     Ok(())
 }
 
-async fn source(client: &Client, image: &str) -> Result<Source> {
+pub(super) async fn source(context: &Context, client: &Client, image: &str, vm: bool) -> Result<Source> {
     let kind = "image".to_owned();
-    if let Some((server, alias)) = image.split_once(':')
-        && let Some((_, url)) = IMAGE_SERVERS.iter().find(|(name, _)| *name == server)
-    {
-        let (mode, protocol) = ("pull".to_owned(), "simplestreams".to_owned());
+    if let Some(afar) = afar::find(context, image, vm).await? {
+        let PostSource { mode, server, protocol, alias, fingerprint, certificate, secret, .. } = afar.source;
         return Ok(Source {
             kind,
             mode,
+            server,
             protocol,
-            server: (*url).to_owned(),
-            alias: alias.to_owned(),
+            alias,
+            fingerprint,
+            certificate,
+            secret,
             ..Source::default()
         });
     }

@@ -1,4 +1,6 @@
-//! `basalt image`: import from files, list, export, aliases.
+//! `basalt image`: import, list, copy, export, aliases.
+
+pub(crate) mod afar;
 
 use std::path::PathBuf;
 
@@ -16,7 +18,7 @@ use crate::{pairs, progress};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Import an image from files
+    /// Import an image from files, or from a URL
     Import(Import),
     /// List images
     #[command(visible_alias = "ls")]
@@ -29,6 +31,14 @@ pub(crate) enum Command {
     /// Show an image
     #[command(visible_alias = "show")]
     Info { image: String },
+    /// Copy an image to another cluster, or from another cluster or image server to this one
+    #[command(visible_alias = "cp")]
+    Copy(afar::Copy),
+    /// Look for newer images where these came from
+    Refresh {
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
     /// Write the files of an image into a folder
     Export {
         image: String,
@@ -50,7 +60,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// The whole image, or its metadata when a root file system follows
+    /// The whole image, or its metadata when a root file system follows; or an https:// URL
     file: PathBuf,
     /// The root file system (squashfs, tar), or a virtual machine's disk
     rootfs: Option<PathBuf>,
@@ -86,6 +96,8 @@ pub(crate) enum AliasCommand {
         #[arg(long, default_value = "")]
         description: String,
     },
+    /// Give a name another name
+    Rename { name: String, new_name: String },
     /// Take a name away
     Delete { name: String },
 }
@@ -93,6 +105,21 @@ pub(crate) enum AliasCommand {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     let client = context.client()?;
     match command {
+        Command::Copy(args) => Box::pin(afar::copy(context, args)).await,
+        Command::Refresh { images } => {
+            for image in images {
+                let fingerprint = client.find_image(&image).await.with_context(|| image.clone())?.value.fingerprint;
+                let path = basalt_client::Path::of("images").segment(&fingerprint).segment("refresh");
+                let operation = client.start(basalt_client::Method::POST, path, None::<&()>).await?;
+                let ended = context.follow(&client, &operation, &format!("Refreshing {image}")).await?;
+                let newer = ended.metadata.as_ref().and_then(|m| m.get("fingerprint")).and_then(|f| f.as_str());
+                context.say(match newer {
+                    Some(newer) => format!("{image} is {newer} now"),
+                    None => format!("{image} is up to date"),
+                })?;
+            }
+            Ok(())
+        }
         Command::Import(args) => Box::pin(import(context, &client, args)).await,
         Command::List { filters, output } => list(&client, &filters, output).await,
         Command::Info { image } => output::print(&output::yaml(&client.find_image(&image).await?.value)?),
@@ -129,6 +156,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
 }
 
 async fn import(context: &Context, client: &Client, args: Import) -> Result<()> {
+    if let Some(url) = args.file.to_str().filter(|text| text.starts_with("https://")) {
+        let mut post = afar::by_url(url, &args.alias, args.public);
+        post.properties = pairs::map(&args.property)?;
+        return afar::pull(context, &post, "Importing").await;
+    }
     let source = match args.rootfs {
         Some(rootfs) => ImageSource::Split { metadata: args.file, rootfs, disk: args.vm },
         None => ImageSource::Unified(args.file),
@@ -155,7 +187,7 @@ async fn import(context: &Context, client: &Client, args: Import) -> Result<()> 
     context.say(format!("Imported {fingerprint}"))
 }
 
-fn fingerprint_of(ended: &Operation) -> Result<String> {
+pub(super) fn fingerprint_of(ended: &Operation) -> Result<String> {
     let fingerprint = ended.metadata.as_ref().and_then(|m| m.get("fingerprint")).and_then(|f| f.as_str());
     Ok(fingerprint.context("the member does not say which image it made")?.to_owned())
 }
@@ -209,6 +241,7 @@ async fn alias(client: &Client, command: AliasCommand) -> Result<()> {
             let alias = Alias { name, description, target, ..Alias::default() };
             Ok(client.create_image_alias(&alias).await?)
         }
+        AliasCommand::Rename { name, new_name } => Ok(client.rename_image_alias(&name, &new_name).await?),
         AliasCommand::Delete { name } => Ok(client.delete_image_alias(&name).await?),
     }
 }

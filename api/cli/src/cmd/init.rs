@@ -23,7 +23,7 @@ use basalt_api::dto::server;
 
 use crate::context::Context;
 use crate::output;
-use plan::{Begin, Plan, Resources};
+use plan::{Begin, OwnedNetwork, Plan, Resources};
 
 /// How long a fresh cluster may take until it accepts writes.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -117,8 +117,12 @@ async fn auto_plan(client: &Client, args: &Init) -> Result<Plan> {
         network.config.insert("ipv4.nat".to_owned(), "true".to_owned());
     }
     let profile = plan::usual_profile(&pool.name, Some(&network.name));
-    let resources =
-        Resources { pools: vec![pool], networks: vec![network], profiles: vec![profile], ..Resources::default() };
+    let resources = Resources {
+        pools: vec![pool],
+        networks: vec![network.into()],
+        profiles: vec![profile],
+        ..Resources::default()
+    };
     Ok(Plan { begin: Begin::Bootstrap { name, address }, resources })
 }
 
@@ -199,7 +203,8 @@ async fn provide(context: &Context, client: &Client, wanted: Resources) -> Resul
             context.say(format!("Made storage pool {} ({})", pool.name, pool.driver))?;
         }
     }
-    for network in wanted.networks {
+    for OwnedNetwork { project, network } in wanted.networks {
+        let client = &project.map_or_else(|| client.clone(), |project| client.in_project(Some(&project)));
         let made = ensure::<Network>(client, "network", &network.name, &network, None).await?;
         ready(&format!("network {}", network.name), async || {
             let now = client.object::<Network>(&network.name).await?.value;

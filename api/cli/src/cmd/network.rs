@@ -1,10 +1,20 @@
 //! `basalt network`.
 
+mod acl;
+mod address_set;
+mod balancer;
+mod doctor;
+mod forward;
+mod info;
+mod part;
+mod peer;
+mod zone;
+
 use anyhow::Result;
-use basalt_client::Client;
+use basalt_client::{Client, Path};
 use clap::Subcommand;
 
-use basalt_api::dto::network::{Network, Post};
+use basalt_api::dto::network::{Allocation, Network, Post};
 
 use crate::cmd::object;
 use crate::context::Context;
@@ -17,6 +27,8 @@ pub(crate) enum Command {
     /// List networks
     #[command(visible_alias = "ls")]
     List {
+        #[arg(long)]
+        all_projects: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -56,12 +68,49 @@ pub(crate) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// List the addresses that networks, their routers and instances have
+    #[command(visible_alias = "list-allocations")]
+    Allocations {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show the live state of a network
+    Info { name: String },
+    /// Say what is wrong with a logical network, and what to do about it
+    Doctor {
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say where a packet of an instance would go, station by station
+    Trace(doctor::Question),
+    /// Access control lists
+    #[command(subcommand)]
+    Acl(acl::Command),
+    /// Addresses that rules of lists name
+    #[command(subcommand)]
+    AddressSet(address_set::Command),
+    /// Addresses of an uplink that lead to instances
+    #[command(subcommand)]
+    Forward(forward::Command),
+    /// Addresses of an uplink whose traffic instances share
+    #[command(subcommand)]
+    LoadBalancer(balancer::Command),
+    /// Networks that know each other
+    #[command(subcommand)]
+    Peer(peer::Command),
+    /// Names in the DNS for what is on networks
+    #[command(subcommand)]
+    Zone(zone::Command),
 }
 
-pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
+/// Runs a command; gives the exit code.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<u8> {
     let client = context.client()?;
     match command {
-        Command::List { output } => list(&client, output).await,
+        Command::Doctor { name, output } => return doctor::doctor(&client, &name, output).await,
+        Command::Trace(question) => return doctor::trace(&client, &question).await,
+        Command::List { all_projects, output } => list(&client, all_projects, output).await,
         Command::Show { name } => object::show::<Network>(&client, &name).await,
         Command::Create { name, pairs, kind, description } => {
             client
@@ -79,20 +128,37 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
             context.say(format!("Deleted network {name}"))
         }
         Command::Leases { name, output } => leases(&client, &name, output).await,
-    }
+        Command::Allocations { output } => allocations(&client, output).await,
+        Command::Info { name } => info::info(&client, &name).await,
+        Command::Acl(command) => acl::run(context, command).await,
+        Command::AddressSet(command) => address_set::run(context, command).await,
+        Command::Forward(command) => forward::run(context, command).await,
+        Command::LoadBalancer(command) => balancer::run(context, command).await,
+        Command::Peer(command) => peer::run(context, command).await,
+        Command::Zone(command) => zone::run(context, command).await,
+    }?;
+    Ok(0)
 }
 
-async fn list(client: &Client, output: Output) -> Result<()> {
-    let networks = client.list::<Network>().await?;
+async fn list(client: &Client, all_projects: bool, output: Output) -> Result<()> {
+    let networks: Vec<Network> = match all_projects {
+        true => {
+            let all = Path::of("networks").with("recursion", "1").with("all-projects", "true");
+            client.in_project(None).get(all).await?
+        }
+        false => client.list::<Network>().await?,
+    };
     output.list(&networks, || {
-        let headings = ["NAME", "TYPE", "MANAGED", "IPV4", "IPV6", "DESCRIPTION", "USED BY", "STATE"];
-        let mut table = Table::new(headings);
+        let headings = ["PROJECT", "NAME", "TYPE", "MANAGED", "IPV4", "IPV6", "DESCRIPTION", "USED BY", "STATE"];
+        let left_out = usize::from(!all_projects);
+        let mut table = Table::new(headings.into_iter().skip(left_out));
         for n in &networks {
             let key = |key: &str| n.config.get(key).map_or("", String::as_str);
             let managed = if n.managed { "YES" } else { "NO" };
             let (used, state) = (n.used_by.len().to_string(), n.status.to_uppercase());
             let (v4, v6) = (key("ipv4.address"), key("ipv6.address"));
-            table.row([&n.name, &n.kind, managed, v4, v6, &n.description, &used, &state]);
+            let cells = [&n.project, &n.name, &n.kind, managed, v4, v6, &n.description, &used, &state];
+            table.row(cells.into_iter().skip(left_out));
         }
         table
     })
@@ -105,6 +171,18 @@ async fn leases(client: &Client, name: &str, output: Output) -> Result<()> {
         for lease in &leases {
             let kind = lease.kind.to_uppercase();
             table.row([&lease.hostname, &lease.hwaddr, &lease.address, &kind, &lease.location]);
+        }
+        table
+    })
+}
+
+async fn allocations(client: &Client, output: Output) -> Result<()> {
+    let all: Vec<Allocation> = client.get(Path::of("network-allocations")).await?;
+    output.list(&all, || {
+        let mut table = Table::new(["USED BY", "ADDRESS", "TYPE", "NAT", "MAC ADDRESS", "NETWORK"]);
+        for a in &all {
+            let nat = if a.nat { "YES" } else { "NO" };
+            table.row([&a.used_by, &a.addresses, &a.kind, nat, &a.hwaddr, &a.network]);
         }
         table
     })

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use basalt_client::{Client, Object};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use basalt_api::dto::Map;
@@ -35,13 +36,30 @@ impl Keyed for Pool {
 }
 
 /// What the user edits.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Editable {
     #[serde(default)]
     description: String,
     #[serde(default)]
     config: Map,
+    // What `show` prints besides is taken and not looked at: its output can be changed and given back.
+    #[serde(default, skip_serializing, rename = "name")]
+    _name: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "type")]
+    _kind: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "driver")]
+    _driver: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "managed")]
+    _managed: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "status")]
+    _status: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "locations")]
+    _locations: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "used_by")]
+    _used_by: IgnoredAny,
+    #[serde(default, skip_serializing, rename = "project")]
+    _project: IgnoredAny,
 }
 
 /// Prints an object as YAML.
@@ -81,7 +99,7 @@ async fn change<T: Keyed>(client: &Client, name: &str, change: impl FnOnce(&mut 
 pub(crate) async fn edit<T: Keyed>(client: &Client, name: &str, editor: Option<&str>) -> Result<()> {
     let now = client.object::<T>(name).await?;
     let (description, config) = now.value.into_parts();
-    let wanted = crate::edit::edit(&Editable { description, config }, editor)?;
+    let wanted = crate::edit::edit(&Editable { description, config, ..Editable::default() }, editor)?;
     let put = Put { description: Some(wanted.description), config: Some(wanted.config) };
     Ok(client.replace_object::<T>(name, &put, now.etag.as_deref()).await?)
 }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 
 use basalt_api::dto::certificate::AddToken;
 
-use crate::conf::{LOCAL, Remote};
+use crate::conf::{LOCAL, Remote, SIMPLESTREAMS};
 use crate::context::Context;
 use crate::output::Output;
 use crate::table::Table;
@@ -27,6 +27,9 @@ pub(crate) enum Command {
         /// Accept whatever certificate the address serves now
         #[arg(long)]
         accept_certificate: bool,
+        /// How it speaks: simplestreams for an image server
+        #[arg(long, value_parser = [SIMPLESTREAMS], conflicts_with_all = ["token", "switch"])]
+        protocol: Option<String>,
         /// Make it the one that is meant when none is named
         #[arg(long)]
         switch: bool,
@@ -49,11 +52,12 @@ pub(crate) enum Command {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     let mut remotes = context.conf.remotes()?;
     match command {
-        Command::Add { name, target, token, accept_certificate, switch } => {
+        Command::Add { name, target, token, accept_certificate, protocol, switch } => {
             if name == LOCAL || remotes.remotes.contains_key(&name) {
                 bail!("there is a remote {name:?} already");
             }
             let remote = match AddToken::decode(&target) {
+                _ if protocol.is_some() => image_server(&target, protocol)?,
                 Ok(_) => by_token(context, &target).await?,
                 Err(_) => by_address(context, &target, token.as_deref(), accept_certificate).await?,
             };
@@ -66,6 +70,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::List { output } => return list(context, output),
         Command::Switch { name } => {
             known(&remotes.remotes, &name)?;
+            if remotes.remotes.get(&name).is_some_and(|remote| remote.protocol.is_some()) {
+                bail!("{name} is an image server, no cluster");
+            }
             remotes.default = (name != LOCAL).then_some(name);
         }
         Command::Rename { name, new_name } => {
@@ -92,10 +99,18 @@ fn known(remotes: &std::collections::BTreeMap<String, Remote>, name: &str) -> Re
     if name == LOCAL || remotes.contains_key(name) { Ok(()) } else { bail!("there is no remote {name:?}") }
 }
 
+fn image_server(url: &str, protocol: Option<String>) -> Result<Remote> {
+    if !url.starts_with("https://") {
+        bail!("{url:?} is not the URL of an image server: it begins with https://");
+    }
+    let address = url.trim_end_matches('/').to_owned();
+    Ok(Remote { address, fingerprint: String::new(), protocol, project: None })
+}
+
 async fn by_token(context: &Context, token: &str) -> Result<Remote> {
     let redeemed = basalt_client::redeem(token, &context.conf.identity()?).await?;
     let address = redeemed.client.endpoint();
-    Ok(Remote { address, fingerprint: redeemed.fingerprint, project: None })
+    Ok(Remote { address, fingerprint: redeemed.fingerprint, protocol: None, project: None })
 }
 
 async fn by_address(context: &Context, address: &str, token: Option<&str>, accept: bool) -> Result<Remote> {
@@ -113,7 +128,7 @@ async fn by_address(context: &Context, address: &str, token: Option<&str>, accep
             "{address} does not trust this client: make a token there with `basalt trust token NAME`, then use it here"
         );
     }
-    Ok(Remote { address: client.endpoint(), fingerprint, project: None })
+    Ok(Remote { address: client.endpoint(), fingerprint, protocol: None, project: None })
 }
 
 fn confirm(address: &str, fingerprint: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Starting, stopping, pausing, deleting, renaming and moving instances. Several at once are done side by side; each
+//! Starting, stopping, pausing, deleting and renaming instances. Several at once are done side by side; each
 //! failure is told, and the first decides the exit code.
 
 use anyhow::{Result, bail};
@@ -63,14 +63,6 @@ pub(crate) struct Rename {
     new_name: String,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Move {
-    name: String,
-    /// The member to move it to, or @GROUP
-    #[arg(long, value_name = "MEMBER|@GROUP")]
-    target: String,
-}
-
 pub(crate) async fn start(context: &Context, args: Start) -> Result<()> {
     let client = context.client()?;
     let jobs = resolve(&client, args.names, Action::Start)
@@ -117,11 +109,11 @@ pub(crate) async fn delete(context: &Context, args: Delete) -> Result<()> {
 
 async fn delete_one(context: &Context, client: &Client, name: &str, force: bool) -> Result<()> {
     let status = client.instance(name).await.map_err(|e| of(name, e))?.value.status_code;
-    if status != STOPPED && status != ERROR {
+    if runs(status) {
         if !force {
             bail!("{name} is running: stop it first, or use --force");
         }
-        change(context, client, name, StatePut { force: true, ..put(Action::Stop) }, "Stopping").await?;
+        kill(context, client, name).await?;
     }
     // An ephemeral instance is gone once it has stopped.
     match client.delete_instance(name).await {
@@ -141,13 +133,6 @@ pub(crate) async fn rename(context: &Context, args: Rename) -> Result<()> {
     context.follow(&client, &operation, &format!("Renaming {}", args.name)).await.map(drop)
 }
 
-pub(crate) async fn relocate(context: &Context, args: Move) -> Result<()> {
-    let client = context.client()?.at(Some(&args.target));
-    let wanted = instance::Rename { name: args.name.clone(), migration: true, ..instance::Rename::default() };
-    let operation = client.move_instance(&args.name, &wanted).await?;
-    context.follow(&client, &operation, &format!("Moving {} to {}", args.name, args.target)).await.map(drop)
-}
-
 /// The instances that are meant; with `--all` those that the action makes sense for.
 async fn resolve(client: &Client, wanted: Names, action: Action) -> Result<Vec<String>> {
     if !wanted.all {
@@ -165,6 +150,21 @@ fn concerns(action: Action, status: u16) -> bool {
         Action::Freeze => status == RUNNING,
         Action::Unfreeze => status == FROZEN,
     }
+}
+
+/// Whether an instance with this code has to be stopped first.
+pub(super) fn runs(code: u16) -> bool {
+    code != STOPPED && code != ERROR
+}
+
+/// Stops it at once.
+pub(super) async fn kill(context: &Context, client: &Client, name: &str) -> Result<()> {
+    change(context, client, name, StatePut { force: true, ..put(Action::Stop) }, "Stopping").await
+}
+
+/// Starts one that was killed for something.
+pub(super) async fn start_again(context: &Context, client: &Client, name: &str) -> Result<()> {
+    change(context, client, name, put(Action::Start), "Starting").await
 }
 
 fn put(action: Action) -> StatePut {

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use basalt_model::StateView;
-use basalt_model::network::Network;
+use basalt_model::network::{Network, NetworkKind};
+use basalt_model::{ProjectName, StateView};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rand::Rng;
 
@@ -13,10 +13,23 @@ use crate::error::Error;
 /// How many random subnets are tried.
 const TRIES: usize = 1000;
 
-/// The configuration with every `auto` resolved. A new network without an IPv4 address gets one; a present one that is
-/// set to `auto` again keeps what it has.
-pub(super) fn concrete(view: &StateView, mut config: Map, present: Option<&Network>) -> Result<Map, Error> {
-    config.retain(|_, value| !value.is_empty());
+/// The configuration with every `auto` resolved. A new network without an IPv4 address gets one, a logical network an
+/// IPv6 one too, and an uplink; a present one that is set to `auto` again keeps what it has.
+pub(super) fn concrete(
+    view: &StateView,
+    project: &ProjectName,
+    kind: NetworkKind,
+    mut config: Map,
+    present: Option<&Network>,
+) -> Result<Map, Error> {
+    config.retain(|key, value| !value.is_empty() && !key.starts_with("volatile."));
+    if kind == NetworkKind::Physical {
+        return Ok(config);
+    }
+    if kind == NetworkKind::Ovn && !config.contains_key("network") {
+        config.insert("network".into(), only_uplink(view, project)?);
+    }
+    let translated = config.get("network").is_none_or(|uplink| uplink != "none");
     let wanted = |config: &Map, key: &str, default: &str| config.get(key).map_or(default, String::as_str) == "auto";
     let kept = |key: &str| present.and_then(|n| n.config.get(key)).filter(|v| v.parse::<IpNet>().is_ok()).cloned();
     let default4 = if present.is_some() { "none" } else { "auto" };
@@ -26,18 +39,37 @@ pub(super) fn concrete(view: &StateView, mut config: Map, present: Option<&Netwo
             None => free4(&used(view)).ok_or_else(|| exhausted("ipv4.address"))?.to_string(),
         };
         config.insert("ipv4.address".into(), address);
-        config.entry("ipv4.nat".into()).or_insert_with(|| "true".into());
+        if translated {
+            config.entry("ipv4.nat".into()).or_insert_with(|| "true".into());
+        }
     }
-    if wanted(&config, "ipv6.address", "none") {
+    let default6 = if present.is_none() && kind == NetworkKind::Ovn { "auto" } else { "none" };
+    if wanted(&config, "ipv6.address", default6) {
         let address = match kept("ipv6.address") {
             Some(address) => address,
             None => free6(&used(view)).ok_or_else(|| exhausted("ipv6.address"))?.to_string(),
         };
         config.insert("ipv6.address".into(), address);
-        config.entry("ipv6.nat".into()).or_insert_with(|| "true".into());
+        if translated {
+            config.entry("ipv6.nat".into()).or_insert_with(|| "true".into());
+        }
     }
     bridge_address(&config)?;
     Ok(config)
+}
+
+/// The uplink of a logical network that names none: the only physical network that is open to the project.
+fn only_uplink(view: &StateView, project: &ProjectName) -> Result<String, Error> {
+    let open = |n: &&Network| n.kind == NetworkKind::Physical && view.may_lead_out(project, &n.name);
+    let mut physical = view.networks.values().filter(open);
+    match (physical.next(), physical.next()) {
+        (Some(only), None) => Ok(only.name.to_string()),
+        (None, _) | (Some(_), Some(_)) => {
+            let why =
+                "is missing: name the uplink, a network of type physical or bridge, or none for an isolated network";
+            Err(Error::invalid("config.network", why))
+        }
+    }
 }
 
 fn exhausted(key: &str) -> Error {
@@ -58,9 +90,10 @@ fn bridge_address(config: &Map) -> Result<(), Error> {
 
 /// Subnets that are taken: those of the cluster's networks, of this host's interfaces, and of its members.
 fn used(view: &StateView) -> Vec<IpNet> {
-    let networks = view.networks.values().flat_map(|n| {
-        ["ipv4.address", "ipv6.address"].into_iter().filter_map(|key| n.config.get(key)?.parse::<IpNet>().ok())
-    });
+    let networks = view
+        .networks
+        .values()
+        .flat_map(|n| [n.subnet4().map(IpNet::V4), n.subnet6().map(IpNet::V6)].into_iter().flatten());
     let members = view.members.values().flat_map(|m| [&m.announced.api_address, &m.announced.cluster_address]);
     let members = members.filter_map(|a| a.parse::<std::net::SocketAddr>().ok()).map(|a| IpNet::from(a.ip()));
     networks.chain(members).chain(host()).collect()
@@ -111,7 +144,9 @@ mod tests {
 
     #[test]
     fn auto_becomes_concrete_and_masqueraded() {
-        let config = concrete(&StateView::default(), Map::new(), None).unwrap();
+        let config =
+            concrete(&StateView::default(), &ProjectName::default_project(), NetworkKind::Bridge, Map::new(), None)
+                .unwrap();
         let net: IpNet = config["ipv4.address"].parse().unwrap();
         assert_eq!(net.prefix_len(), 24);
         assert_eq!(config["ipv4.nat"], "true");
@@ -120,14 +155,26 @@ mod tests {
 
     #[test]
     fn none_stays_none_and_own_addresses_are_kept() {
-        let view = StateView::default();
-        let config = concrete(&view, map(&[("ipv4.address", "none")]), None).unwrap();
+        let (view, all) = (StateView::default(), ProjectName::default_project());
+        let config = concrete(&view, &all, NetworkKind::Bridge, map(&[("ipv4.address", "none")]), None).unwrap();
         assert_eq!(config, map(&[("ipv4.address", "none")]));
-        let config = concrete(&view, map(&[("ipv4.address", "10.3.4.1/24")]), None).unwrap();
+        let config = concrete(&view, &all, NetworkKind::Bridge, map(&[("ipv4.address", "10.3.4.1/24")]), None).unwrap();
         assert_eq!(config, map(&[("ipv4.address", "10.3.4.1/24")]));
         for bad in ["10.3.4.0/24", "10.3.4.255/24", "10.3.4.1/32"] {
-            assert!(concrete(&view, map(&[("ipv4.address", bad)]), None).is_err(), "{bad}");
+            assert!(concrete(&view, &all, NetworkKind::Bridge, map(&[("ipv4.address", bad)]), None).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn logical_networks_get_both_families_and_an_uplink() {
+        let (view, all) = (StateView::default(), ProjectName::default_project());
+        assert!(concrete(&view, &all, NetworkKind::Ovn, Map::new(), None).unwrap_err().to_string().contains("network"));
+        let config = concrete(&view, &all, NetworkKind::Ovn, map(&[("network", "none")]), None).unwrap();
+        assert!(config["ipv4.address"].ends_with("/24") && config["ipv6.address"].ends_with("/64"));
+        assert!(!config.contains_key("ipv4.nat") && !config.contains_key("ipv6.nat"));
+        let config =
+            concrete(&view, &all, NetworkKind::Ovn, map(&[("network", "up"), ("ipv6.address", "none")]), None).unwrap();
+        assert_eq!((config["ipv4.nat"].as_str(), config.get("ipv6.nat")), ("true", None));
     }
 
     #[test]

@@ -81,12 +81,16 @@ async fn what_makes_no_sense_is_refused() {
         ("x-lxd-type", "device"),
         ("x-lxd-write", "both"),
         ("x-lxd-mode", "rwx"),
-        ("x-lxd-mode", "77777"),
+        ("x-lxd-mode", "777777"),
         ("x-lxd-uid", "-5"),
     ] {
         let code = put(&files, "/a", &[given], "").await.unwrap_err().code();
         assert_eq!(code, StatusCode::BAD_REQUEST, "{given:?}");
     }
+    // All that stat gave is fine: the kind of file in it is not looked at.
+    put(&files, "/whole", &[("x-lxd-mode", "0100640")], "").await.unwrap();
+    let whole = get(files.clone(), id(), "/whole", &Method::GET).await.unwrap();
+    assert_eq!(whole.headers()["x-lxd-mode"], "0640");
     assert_eq!(put(&files, "", &[], "").await.unwrap_err().code(), StatusCode::BAD_REQUEST);
     assert_eq!(put(&files, "/none/a", &[], "").await.unwrap_err().code(), StatusCode::NOT_FOUND);
     let link = put(&files, "/a", &[("x-lxd-type", "symlink")], &"x".repeat(5000)).await;

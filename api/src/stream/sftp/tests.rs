@@ -145,6 +145,11 @@ async fn folders_links_and_names() {
     let files = Arc::new(MemoryFiles::default());
     let mut client = Client::new(&files).await;
     assert_eq!(client.call(14, &[text("/d"), number(0)]).await.code(), 0);
+    // To open a folder is fine, to read from it is not, as with open(2).
+    let handle = client.open("/d", READ).await.handle();
+    assert_eq!(client.call(5, &[handle.clone(), long(0), number(1)]).await.code(), Code::Failure as u32);
+    assert_eq!(client.call(4, &[handle]).await.code(), 0);
+    assert_eq!(client.open("/d", READ | WRITE).await.code(), Code::Failure as u32);
     for n in 0..300 {
         let handle = client.open(&format!("/d/{n}"), WRITE | CREATE).await.handle();
         client.call(4, &[handle]).await;

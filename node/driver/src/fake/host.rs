@@ -288,7 +288,7 @@ impl FakeHost {
     }
 
     /// The only way to change a slot: under the lock of this process and, in a folder, of all.
-    fn edit<T>(&self, id: InstanceId, edit: impl FnOnce(&mut Slot) -> T) -> Result<T, Error> {
+    pub(super) fn edit<T>(&self, id: InstanceId, edit: impl FnOnce(&mut Slot) -> T) -> Result<T, Error> {
         let mut memory = self.lock();
         let Some(folder) = &self.folder else {
             return Ok(edit(memory.slots.entry(id).or_default()));

@@ -16,6 +16,9 @@ pub(super) struct Guest {
     pub(super) epoch: Epoch,
     pub(super) generation: Generation,
     pub(super) start: u64,
+    /// The start whose console output was cleared.
+    #[serde(default)]
+    pub(super) cleared: u64,
     #[serde(with = "state_name")]
     pub(super) state: State,
     pub(super) pid: Option<u32>,
@@ -32,6 +35,7 @@ impl Guest {
             epoch: spec.epoch,
             generation: spec.generation,
             start: 0,
+            cleared: 0,
             state: State::Stopped,
             pid: None,
             started_at: None,

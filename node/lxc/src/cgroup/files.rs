@@ -1,12 +1,13 @@
 //! The control groups of one instance, as files.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use basalt_driver::Usage;
+use basalt_driver::{DiskUse, Usage};
 
-use super::{Layout, Setting, Version};
+use super::{Layout, Setting, Version, disk};
 use crate::process::Process;
 use crate::record::gone;
 
@@ -115,8 +116,35 @@ impl<'a> Group<'a> {
         let host = host_memory();
         usage.memory_total = if usage.memory_total == 0 { host } else { usage.memory_total.min(host) };
         usage.processes = self.number("pids", "pids.current").unwrap_or(0);
+        usage.cpus = self.cpus();
+        usage.disks = self.disks();
         self.cpu(&mut usage);
         usage
+    }
+
+    /// What went to and from the host's disks, as far as it is counted. Version 1 counts what its throttle sees, which is
+    /// nothing on a host where no limit was ever set: then there is no device in its files.
+    fn disks(&self) -> BTreeMap<String, DiskUse> {
+        let read = |controller, file| self.read(controller, file).unwrap_or_default();
+        let by_number = match (self.layout.version("blkio"), self.layout.version("io")) {
+            (Some(_), _) => disk::of_throttle(
+                &read("blkio", "blkio.throttle.io_service_bytes_recursive"),
+                &read("blkio", "blkio.throttle.io_serviced_recursive"),
+            ),
+            (None, Some(_)) => disk::of_stat(&read("io", "io.stat")),
+            (None, None) => BTreeMap::new(),
+        };
+        by_number.into_iter().map(|(number, used)| (disk::name(&number), used)).collect()
+    }
+
+    /// How many CPUs the guest may use.
+    fn cpus(&self) -> u32 {
+        let file = match self.layout.version("cpuset") {
+            Some(Version::One) => "cpuset.effective_cpus",
+            Some(Version::Two) => "cpuset.cpus.effective",
+            None => return 0,
+        };
+        self.read("cpuset", file).map_or(0, |text| count(&text))
     }
 
     fn cpu(&self, usage: &mut Usage) {
@@ -143,6 +171,7 @@ impl<'a> Group<'a> {
             memory_peak: number("memory.max_usage_in_bytes"),
             memory_total: number("memory.limit_in_bytes"),
             swap: flat(&stat, "swap").unwrap_or(0),
+            memory_parts: parts(&stat, &PARTS_ONE),
             oom_kills: flat(&oom, "oom_kill").unwrap_or(0),
             ..Usage::default()
         }
@@ -152,12 +181,14 @@ impl<'a> Group<'a> {
         // A limit of `max` is no number, and neither is the peak of an old kernel.
         let number = |file| self.number("memory", file).unwrap_or(0);
         let events = self.read("memory", "memory.events").unwrap_or_default();
+        let stat = self.read("memory", "memory.stat").unwrap_or_default();
         Usage {
             memory: number("memory.current"),
             memory_peak: number("memory.peak"),
             memory_total: number("memory.max"),
             swap: number("memory.swap.current"),
             oom_kills: flat(&events, "oom_kill").unwrap_or(0),
+            memory_parts: parts(&stat, &PARTS_TWO),
             ..Usage::default()
         }
     }
@@ -199,6 +230,45 @@ impl<'a> Group<'a> {
 }
 
 /// A value of a file with lines of `key value`.
+/// Names in `memory.stat`: version 2's, and what version 1 calls them, with what is in groups below.
+const PARTS_TWO: [(&str, &str); 10] = [
+    ("active_anon", "active_anon"),
+    ("active_file", "active_file"),
+    ("inactive_anon", "inactive_anon"),
+    ("inactive_file", "inactive_file"),
+    ("file", "file"),
+    ("file_dirty", "file_dirty"),
+    ("file_mapped", "file_mapped"),
+    ("file_writeback", "file_writeback"),
+    ("shmem", "shmem"),
+    ("unevictable", "unevictable"),
+];
+const PARTS_ONE: [(&str, &str); 10] = [
+    ("active_anon", "total_active_anon"),
+    ("active_file", "total_active_file"),
+    ("inactive_anon", "total_inactive_anon"),
+    ("inactive_file", "total_inactive_file"),
+    ("file", "total_cache"),
+    ("file_dirty", "total_dirty"),
+    ("file_mapped", "total_mapped_file"),
+    ("file_writeback", "total_writeback"),
+    ("shmem", "total_shmem"),
+    ("unevictable", "total_unevictable"),
+];
+
+fn parts(stat: &str, names: &[(&str, &str)]) -> BTreeMap<String, u64> {
+    names.iter().filter_map(|(name, key)| Some(((*name).to_owned(), flat(stat, key)?))).collect()
+}
+
+/// How many numbers a list like `0-2,5` has.
+fn count(list: &str) -> u32 {
+    let range = |part: &str| -> Option<u32> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+    };
+    list.trim().split(',').filter_map(range).sum()
+}
+
 fn flat(text: &str, key: &str) -> Option<u64> {
     let value = |line: &str| Some(line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok());
     text.lines().find_map(value).flatten()
@@ -250,6 +320,17 @@ fn kill_tree(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_counted() {
+        assert_eq!(["0", "0-1\n", "0-2,5", "", "x-y"].map(count), [1, 2, 4, 0, 0]);
+    }
+
+    #[test]
+    fn memory_has_the_same_parts_on_both_versions() {
+        let one = parts("active_anon 1\ntotal_active_anon 7\ntotal_cache 9\n", &PARTS_ONE);
+        assert_eq!(one, parts("active_anon 7\nfile 9\nfile_thp 3\n", &PARTS_TWO));
+    }
 
     #[test]
     fn flat_files() {

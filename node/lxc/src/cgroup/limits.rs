@@ -38,6 +38,10 @@ const QUOTA: Kind = Kind { key: "limits.cpu.allowance", controller: "cpu", one: 
 const SHARE: Kind = Kind { key: "limits.cpu.allowance", controller: "cpu", one: "cpu.shares", two: "cpu.weight" };
 const MEMORY: Kind =
     Kind { key: "limits.memory", controller: "memory", one: "memory.limit_in_bytes", two: "memory.max" };
+const SOFT: Kind =
+    Kind { key: "limits.memory.enforce", controller: "memory", one: "memory.soft_limit_in_bytes", two: "memory.high" };
+const SWAP: Kind =
+    Kind { key: "limits.memory.swap", controller: "memory", one: "memory.swappiness", two: "memory.swap.max" };
 const PROCESSES: Kind = Kind { key: "limits.processes", controller: "pids", one: "pids.max", two: "pids.max" };
 
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -57,11 +61,16 @@ pub(crate) fn settings(limits: &Limits, layout: &Layout) -> Result<Vec<Setting>,
         add(&PERIOD, period.to_string(), String::new())?;
         add(&QUOTA, quota.to_string(), format!("{quota} {period}"))?;
     }
-    if let Some(percent) = limits.cpu_share_percent {
-        add(&SHARE, shares(percent), weight(percent))?;
+    if limits.cpu_share_percent.is_some() || limits.cpu_priority.is_some() {
+        let (percent, behind) = (limits.cpu_share_percent.unwrap_or(100), behind(limits));
+        add(&SHARE, shares(percent, behind), weight(percent, behind))?;
     }
     if let Some(bytes) = limits.memory {
-        add(&MEMORY, bytes.to_string(), bytes.to_string())?;
+        let kind = if limits.memory_soft { &SOFT } else { &MEMORY };
+        add(kind, bytes.to_string(), bytes.to_string())?;
+    }
+    if limits.no_swap {
+        add(&SWAP, "0".into(), "0".into())?;
     }
     if let Some(processes) = limits.processes {
         add(&PROCESSES, processes.to_string(), processes.to_string())?;
@@ -79,8 +88,9 @@ pub(crate) fn live(limits: &Limits, layout: &Layout, all_cpus: &str) -> Result<V
     };
     open(limits.cpu_set.is_some(), &CPU_SET, all_cpus, "");
     open(limits.cpu_quota.is_some(), &QUOTA, "-1", &format!("max {DEFAULT_PERIOD}"));
-    open(limits.cpu_share_percent.is_some(), &SHARE, "1024", "100");
-    open(limits.memory.is_some(), &MEMORY, "-1", "max");
+    open(limits.cpu_share_percent.is_some() || limits.cpu_priority.is_some(), &SHARE, "1024", "100");
+    open(limits.memory.is_some() && !limits.memory_soft, &MEMORY, "-1", "max");
+    open(limits.memory.is_some() && limits.memory_soft, &SOFT, "-1", "max");
     open(limits.processes.is_some(), &PROCESSES, "max", "max");
     Ok(out)
 }
@@ -100,14 +110,20 @@ fn cpu_list(set: &[u32]) -> String {
     set.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// How far a guest stands behind others with the same share: a hundredth of it at most on version 1 of cgroups, a tenth
+/// on version 2, whose weights are coarser.
+fn behind(limits: &Limits) -> u32 {
+    10 - limits.cpu_priority.unwrap_or(10).min(10)
+}
+
 /// 1024 is the share of a group that has no limit.
-fn shares(percent: u32) -> String {
-    (u64::from(percent) * 1024 / 100).clamp(2, 262_144).to_string()
+fn shares(percent: u32, behind: u32) -> String {
+    (u64::from(percent) * 1024 / 100).saturating_sub(u64::from(behind)).clamp(2, 262_144).to_string()
 }
 
 /// 100 is the weight of a group that has no limit.
-fn weight(percent: u32) -> String {
-    percent.clamp(1, 10_000).to_string()
+fn weight(percent: u32, behind: u32) -> String {
+    percent.saturating_sub(behind).clamp(1, 10_000).to_string()
 }
 
 #[cfg(test)]
@@ -122,6 +138,7 @@ mod tests {
             cpu_share_percent: Some(50),
             memory: Some(1 << 30),
             processes: Some(64),
+            ..Limits::default()
         }
     }
 
@@ -159,12 +176,39 @@ mod tests {
             "cpu.cfs_quota_us = -1",
             "cpu.shares = 1024",
             "memory.limit_in_bytes = -1",
+            "memory.soft_limit_in_bytes = -1",
             "pids.max = max",
         ];
         assert_eq!(text(live(&none, &hybrid(), "0-1").unwrap()), one);
-        let two = ["cpuset.cpus = ", "cpu.max = max 100000", "cpu.weight = 100", "memory.max = max", "pids.max = max"];
+        let two = [
+            "cpuset.cpus = ",
+            "cpu.max = max 100000",
+            "cpu.weight = 100",
+            "memory.max = max",
+            "memory.high = max",
+            "pids.max = max",
+        ];
         assert_eq!(text(live(&none, &unified(), "0-1").unwrap()), two);
-        assert_eq!(live(&all(), &unified(), "0-1").unwrap(), settings(&all(), &unified()).unwrap());
+        let mut whole = text(settings(&all(), &unified()).unwrap());
+        whole.push("memory.high = max".into());
+        assert_eq!(text(live(&all(), &unified(), "0-1").unwrap()), whole);
+    }
+
+    #[test]
+    fn priority_soft_memory_and_swap() {
+        let limits = Limits {
+            cpu_priority: Some(3),
+            memory: Some(1 << 20),
+            memory_soft: true,
+            no_swap: true,
+            ..Limits::default()
+        };
+        let one = ["cpu.shares = 1017", "memory.soft_limit_in_bytes = 1048576", "memory.swappiness = 0"];
+        assert_eq!(text(settings(&limits, &hybrid()).unwrap()), one);
+        let two = ["cpu.weight = 93", "memory.high = 1048576", "memory.swap.max = 0"];
+        assert_eq!(text(settings(&limits, &unified()).unwrap()), two);
+        let below = Limits { cpu_priority: Some(0), cpu_share_percent: Some(5), ..Limits::default() };
+        assert_eq!(text(settings(&below, &unified()).unwrap()), ["cpu.weight = 1"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Golden texts.
 
-use basalt_driver::{IdMap, Limits, RootFs};
+use basalt_driver::{IdMap, Joined, Limits, RootFs, SwitchPort};
 use basalt_model::{Epoch, Generation};
 
 use super::*;
@@ -82,7 +82,7 @@ fn network_limits_and_disks() {
         device: "eth0".into(),
         name: "eth0".into(),
         host_name: "veth1a".into(),
-        bridge: "br0".into(),
+        joined: Joined::Bridge("br0".into()),
         mac: "00:16:3e:00:00:01".parse().unwrap(),
         mtu: Some(1400),
     });
@@ -121,14 +121,33 @@ fn unseen_bridges_are_joined_by_a_hook() {
     let places = Places { folder: Path::new("/s"), prefix: "p", init: Init::Other, unseen };
     let mut guest = guest();
     let mac = "00:16:3e:00:00:01".parse().unwrap();
-    let nic =
-        Nic { device: "e".into(), name: "e".into(), host_name: "v1".into(), bridge: "br0".into(), mac, mtu: None };
-    guest.nics.push(nic);
+    let joined = Joined::Bridge("br0".into());
+    guest.nics.push(Nic { device: "e".into(), name: "e".into(), host_name: "v1".into(), joined, mac, mtu: None });
     let text = render(&guest, &places, &host(unified())).unwrap();
     assert!(text.contains("lxc.net.0.script.up = /sbin/ip link set dev v1 master br0 #\n"), "{text}");
     assert!(!text.contains("lxc.net.0.link"), "{text}");
-    guest.nics[0].host_name = "v;reboot".into();
-    assert!(render(&guest, &places, &host(unified())).is_err());
+    let port = |port: &str| {
+        let (database, bridge) = ("/run/db.sock".into(), "br-int".into());
+        Joined::Program(SwitchPort { database, bridge, port: port.into(), keys: vec!["iface-id", "own"] })
+    };
+    guest.nics[0].joined = port("net-1 e");
+    let text = render(&guest, &places, &host(unified())).unwrap();
+    let script = "/bin/sh -c '/usr/bin/nsenter -t $LXC_PID -n /sbin/ethtool -K e tx off; \
+        /usr/bin/ovs-vsctl --timeout=10 \"--db=unix:/run/db.sock\" --if-exists del-port v1; \
+        /usr/bin/ovs-vsctl --timeout=10 \"--db=unix:/run/db.sock\" --may-exist add-port br-int v1 \
+        -- set interface v1 \"external_ids:iface-id=\\\"net-1 e\\\"\" \"external_ids:own=\\\"net-1 e\\\"\"; :' #";
+    assert!(text.contains(&format!("lxc.hook.start-host = {script}\n")), "{text}");
+    guest.nics[0].joined = Joined::Kernel;
+    let text = render(&guest, &places, &host(unified())).unwrap();
+    assert!(!text.contains("start-host") && !text.contains("script.up") && !text.contains("lxc.net.0.link"), "{text}");
+    for bad in ["a'b", "a\"b", "a\\b", "a\nb", "a$(b)", "a`b`"] {
+        guest.nics[0].joined = port(bad);
+        assert!(render(&guest, &places, &host(unified())).is_err(), "{bad:?}");
+    }
+    for joined in [Joined::Bridge("br0".into()), port("p")] {
+        guest.nics[0] = Nic { host_name: "v;reboot".into(), joined, ..guest.nics[0].clone() };
+        assert!(render(&guest, &places, &host(unified())).is_err());
+    }
 }
 
 #[test]

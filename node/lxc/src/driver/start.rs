@@ -4,7 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use basalt_driver::{Error, GuestSpec};
+use basalt_driver::{Error, GuestSpec, Joined};
 use basalt_model::{InstanceId, Timestamp};
 use basalt_runtime::{ExecError, Invocation, spawn_blocking};
 
@@ -69,7 +69,11 @@ impl LxcDriver {
 
     fn config(&self, guest: &GuestSpec, folder: &Folder) -> Result<String, Error> {
         let init = Init::of_root(&guest.root.path);
-        let unseen = guest.nics.iter().map(|nic| &nic.bridge).filter(|bridge| unseen(bridge)).cloned().collect();
+        let bridges = guest.nics.iter().filter_map(|nic| match &nic.joined {
+            Joined::Bridge(bridge) => Some(bridge),
+            Joined::Kernel | Joined::Program(_) => None,
+        });
+        let unseen = bridges.filter(|bridge| unseen(bridge)).cloned().collect();
         render(guest, &Places { folder: folder.path(), prefix: &self.prefix, init, unseen }, &self.host)
     }
 

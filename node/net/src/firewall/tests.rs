@@ -2,6 +2,12 @@ use basalt_runtime::{Answer, ScriptedRunner};
 
 use super::*;
 
+fn ruleset(spec: &BridgeSpec) -> Option<String> {
+    let state = State::new(std::path::Path::new("/none"), &spec.name);
+    let chains = chains(spec);
+    (!chains.is_empty()).then(|| table(&state, &spec.name).text(&chains))
+}
+
 fn spec() -> BridgeSpec {
     BridgeSpec {
         ipv4: Some("10.1.2.1/24".parse().unwrap()),

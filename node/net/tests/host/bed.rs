@@ -17,7 +17,7 @@ use basalt_net::{Host, HwAddr};
 use basalt_runtime::{Attached, CommandRunner, ExecError, Finished, HostRunner, Invocation, Streaming};
 use nix::{
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
 };
 
 /// Runs a test in a network namespace of its own, or says why not.
@@ -180,6 +180,16 @@ impl Guest {
 
     pub(crate) fn try_run(&self, command: &str) -> Result<String, String> {
         try_out(&format!("nsenter -t {} -n {command}", self.pid()))
+    }
+
+    /// Does something in its namespace. Sockets stay in the one that they were made in.
+    pub(crate) fn inside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        let inside = move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        };
+        thread::spawn(inside).join().unwrap()
     }
 
     /// Asks for an address, sets it, and tells it.

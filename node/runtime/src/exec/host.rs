@@ -94,6 +94,9 @@ impl Running {
             .stderr(stderr)
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(folder) = &invocation.folder {
+            command.current_dir(folder);
+        }
         let spawned = with_clean_mask(|| command.spawn());
         let child = spawned.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ExecError::NotFound { program: invocation.program.clone() },

@@ -1,8 +1,8 @@
 use basalt_driver::{Found, State};
-use basalt_model::instance::{Intent, Phase, Report, Run, StopMode};
-use basalt_model::{Epoch, Generation, InstanceId, Timestamp};
+use basalt_model::instance::{Intent, Phase, Report, Restore, Run, StopMode};
+use basalt_model::{Epoch, Generation, InstanceId, SnapshotId, Timestamp};
 
-use super::{Actual, Desired, FoundVolume, Step, plan, plan_orphan};
+use super::{Actual, Desired, FoundVolume, SnapshotWish, Step, plan, plan_orphan};
 
 fn id() -> InstanceId {
     "11111111-1111-4111-8111-111111111111".parse().unwrap()
@@ -19,6 +19,9 @@ fn wanted(intent: Intent, request: u64, start: u64) -> Desired {
         autostart: None,
         autorestart: false,
         ephemeral: false,
+        remake: false,
+        restore: None,
+        snapshots: Vec::new(),
     }
 }
 
@@ -49,7 +52,7 @@ fn guest(state: State, start: u64) -> Found {
 }
 
 fn host(guest: Option<Found>) -> Actual {
-    Actual { guest, volume: Some(FoundVolume { epoch: Epoch(1), complete: true }) }
+    Actual { guest, volume: Some(FoundVolume { epoch: Epoch(1), complete: true }), strays: false }
 }
 
 fn last_phase(steps: &[Step]) -> Option<Phase> {
@@ -63,6 +66,14 @@ fn last_phase(steps: &[Step]) -> Option<Phase> {
         | Step::Resume
         | Step::DestroyGuest
         | Step::DestroyVolume
+        | Step::TakeSnapshot(_)
+        | Step::SnapshotTaken(_)
+        | Step::SnapshotFailed(..)
+        | Step::RemoveSnapshot(_)
+        | Step::ForgetSnapshot(_)
+        | Step::RestoreSnapshot(_)
+        | Step::Restored(_)
+        | Step::DestroyStrays
         | Step::DeleteEphemeral
         | Step::Forget => None,
     })
@@ -79,11 +90,47 @@ fn a_new_instance_is_made_then_reported() {
 
 #[test]
 fn a_half_made_volume_is_made_again_but_lost_data_is_not() {
-    let half = Actual { guest: None, volume: Some(FoundVolume { epoch: Epoch(0), complete: false }) };
+    let half = Actual { guest: None, volume: Some(FoundVolume { epoch: Epoch(0), complete: false }), strays: false };
     assert_eq!(plan(&wanted(Intent::Stopped, 0, 0), &half)[0], Step::EnsureVolume);
     let lost = plan(&reported(wanted(Intent::Stopped, 0, 0), Phase::Stopped, 0), &Actual::default());
     assert_eq!(last_phase(&lost), Some(Phase::Failed));
     assert!(!lost.contains(&Step::EnsureVolume));
+}
+
+#[test]
+fn a_root_that_is_made_anew_takes_the_place_of_that_of_an_earlier_epoch() {
+    let volume = |epoch: u64, complete| Some(FoundVolume { epoch: Epoch(epoch), complete });
+    let actual = |guest, volume| Actual { guest, volume, strays: false };
+    let mut desired = Desired { epoch: Epoch(2), remake: true, ..wanted(Intent::Stopped, 3, 1) };
+    // The guest of before goes first, whatever is left of the volume.
+    assert_eq!(plan(&desired, &actual(Some(guest(State::Stopped, 1)), volume(1, true))), [Step::DestroyGuest]);
+    for left in [volume(1, true), volume(1, false), volume(2, false), None] {
+        let steps = plan(&desired, &actual(None, left));
+        assert_eq!(steps[0], Step::EnsureVolume, "{left:?}");
+        assert_eq!(last_phase(&steps), Some(Phase::Stopped));
+    }
+    // Killed after it was made: it is told, and never made twice.
+    let told = [Step::Report { phase: Phase::Stopped, made: true, reason: None }];
+    assert_eq!(plan(&desired, &actual(None, volume(2, true))), told);
+    // What was asked for later is not yet known here.
+    assert_eq!(plan(&desired, &actual(None, volume(3, true))), []);
+    // One that failed waits until something is asked for.
+    let failed = |request| Report {
+        epoch: Epoch(2),
+        generation: Generation(1),
+        phase: Phase::Failed,
+        made: false,
+        request,
+        reason: None,
+        at: Timestamp(1),
+    };
+    desired.report = Some(failed(3));
+    assert_eq!(plan(&desired, &actual(None, volume(1, true))), []);
+    desired.report = Some(failed(2));
+    assert_eq!(plan(&desired, &actual(None, volume(1, true)))[0], Step::EnsureVolume);
+    // Once it was made, a volume of an earlier epoch is no reason to make another one.
+    desired.report = Some(Report { made: true, phase: Phase::Stopped, ..failed(3) });
+    assert_eq!(last_phase(&plan(&desired, &actual(None, volume(1, true)))), Some(Phase::Failed));
 }
 
 #[test]
@@ -205,10 +252,66 @@ fn perform(step: &Step, desired: &mut Desired, actual: &mut Actual) {
         Step::Pause => set(State::Frozen),
         Step::DestroyGuest => actual.guest = None,
         Step::DestroyVolume => actual.volume = None,
-        Step::Prepare | Step::DeleteEphemeral | Step::Forget => {}
+        Step::Prepare
+        | Step::TakeSnapshot(_)
+        | Step::SnapshotTaken(_)
+        | Step::SnapshotFailed(..)
+        | Step::RemoveSnapshot(_)
+        | Step::ForgetSnapshot(_)
+        | Step::RestoreSnapshot(_)
+        | Step::Restored(_)
+        | Step::DestroyStrays
+        | Step::DeleteEphemeral
+        | Step::Forget => {}
         Step::Report { phase, .. } => {
             let request = desired.run.request;
             *desired = reported(desired.clone(), *phase, request);
         }
     }
+}
+
+fn snapshot() -> SnapshotId {
+    "11111111-1111-4111-8111-222222222222".parse().unwrap()
+}
+
+#[test]
+fn a_snapshot_is_taken_before_a_later_request_and_removed_after_all_else() {
+    let mut desired = reported(wanted(Intent::Running, 4, 3), Phase::Stopped, 3);
+    desired.snapshots = vec![SnapshotWish::Remove(snapshot()), SnapshotWish::Take(snapshot())];
+    let steps = plan(&desired, &host(None));
+    assert_eq!(steps, [Step::TakeSnapshot(snapshot()), Step::SnapshotTaken(snapshot())]);
+    desired.snapshots.pop();
+    assert!(plan(&desired, &host(None)).contains(&Step::Start));
+    let desired =
+        Desired { snapshots: desired.snapshots, ..reported(wanted(Intent::Stopped, 3, 3), Phase::Stopped, 3) };
+    let steps = plan(&desired, &host(None));
+    assert_eq!(steps, [Step::RemoveSnapshot(snapshot()), Step::ForgetSnapshot(snapshot())]);
+}
+
+#[test]
+fn a_restore_is_settled_before_the_guest_starts_again() {
+    let restore = Restore { snapshot: snapshot(), request: 5 };
+    let mut desired = reported(wanted(Intent::Running, 6, 4), Phase::Running, 4);
+    desired.restore = Some(restore);
+    let steps = plan(&desired, &host(Some(guest(State::Running, 3))));
+    let back = [Step::RestoreSnapshot(snapshot()), Step::Restored(restore)];
+    assert_eq!((&steps[0], &steps[1..]), (&Step::Stop(StopMode::default()), &back[..]));
+    // Killed after the stop: the rest is done, and nothing is started.
+    assert_eq!(plan(&desired, &host(Some(guest(State::Stopped, 3)))), back);
+    // Killed in the middle of the restore itself.
+    let half = Actual { guest: None, volume: Some(FoundVolume { epoch: Epoch(0), complete: false }), strays: false };
+    assert_eq!(plan(&desired, &half), back);
+    desired.restore = None;
+    desired = reported(desired, Phase::Stopped, 5);
+    assert_eq!(plan(&desired, &host(Some(guest(State::Stopped, 3))))[..2], [Step::Prepare, Step::Start]);
+}
+
+#[test]
+fn who_waits_for_a_snapshot_of_a_lost_volume_is_told() {
+    let mut desired = reported(wanted(Intent::Stopped, 1, 1), Phase::Failed, 1);
+    desired.snapshots = vec![SnapshotWish::Take(snapshot())];
+    assert!(matches!(plan(&desired, &Actual::default())[..], [Step::SnapshotFailed(..)]));
+    // A view that is older than the host knows nothing: leave it alone.
+    let newer = Actual { guest: None, volume: Some(FoundVolume { epoch: Epoch(2), complete: true }), strays: false };
+    assert_eq!(plan(&desired, &newer), []);
 }

@@ -1,7 +1,11 @@
 //! The cluster as a whole.
 
-use super::{Outcome, expect_generation, not_found};
+use std::collections::BTreeMap;
+
+use super::{Outcome, expect_generation, invalid, not_found};
 use crate::command::{ClusterCommand, Init};
+use crate::network::NetworkKind;
+use crate::network::check::NORTHBOUND;
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::{ClusterState, Generation, NodeId, ProfileName, ProjectName, Rejected};
@@ -11,6 +15,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &ClusterCommand) -> Outco
         ClusterCommand::Init(init) => begin(state, init),
         ClusterCommand::SetConfig { set, expect } => {
             expect_generation("server configuration", *expect, state.config_generation)?;
+            northbound_stays(state, set)?;
             for (key, value) in set {
                 match value {
                     Some(value) => state.config.insert(key.clone(), value.clone()),
@@ -18,6 +23,11 @@ pub(super) fn apply(state: &mut ClusterState, command: &ClusterCommand) -> Outco
                 };
             }
             state.config_generation = state.config_generation.next();
+            Ok(())
+        }
+        ClusterCommand::SetApiCertificate { certificate, key } => {
+            state.secrets.api_certificate = certificate.clone();
+            state.secrets.api_key = key.clone();
             Ok(())
         }
         ClusterCommand::RaiseFeatureLevel { level } => {
@@ -33,6 +43,15 @@ pub(super) fn apply(state: &mut ClusterState, command: &ClusterCommand) -> Outco
                 }
             }
         }
+    }
+}
+
+/// Logical networks live in the northbound database: the cluster may not forget where that is.
+fn northbound_stays(state: &ClusterState, set: &BTreeMap<String, Option<String>>) -> Outcome {
+    let gone = set.get(NORTHBOUND).is_some_and(|value| value.as_deref().unwrap_or_default().is_empty());
+    match state.networks.values().find(|n| gone && n.kind == NetworkKind::Ovn) {
+        Some(network) => Err(invalid(NORTHBOUND, format!("is needed by network {}", network.name))),
+        None => Ok(()),
     }
 }
 

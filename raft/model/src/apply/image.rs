@@ -2,9 +2,9 @@
 
 use super::{Outcome, exists, invalid, not_found};
 use crate::command::ImageCommand;
-use crate::image::{Alias, Image};
+use crate::image::{Alias, Edit, Image};
 use crate::instance::Origin;
-use crate::{AliasName, ClusterState, Fingerprint, NodeId, Rejected};
+use crate::{AliasName, ClusterState, Fingerprint, NodeId, Rejected, Timestamp};
 
 pub(super) fn apply(state: &mut ClusterState, command: &ImageCommand) -> Outcome {
     match command {
@@ -16,15 +16,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &ImageCommand) -> Outcome
             image.properties = properties.clone();
             Ok(())
         }
-        ImageCommand::Remove(fingerprint) => {
-            image(state, fingerprint)?;
-            let origin = Origin::Image(fingerprint.clone());
-            if let Some(waiting) = state.instances.values().find(|i| i.spec.origin == origin && i.report.is_none()) {
-                return Err(Rejected::Busy(format!("instance {} is being created from this image", waiting.name)));
-            }
-            forget(state, fingerprint);
-            Ok(())
-        }
+        ImageCommand::Remove(fingerprint) => remove(state, fingerprint),
         ImageCommand::AddHolder { fingerprint, node } => {
             known_member(state, *node)?;
             image(state, fingerprint)?.holders.insert(*node);
@@ -44,11 +36,47 @@ pub(super) fn apply(state: &mut ClusterState, command: &ImageCommand) -> Outcome
             false => Err(not_found("image alias", name)),
         },
         ImageCommand::RenameAlias { name, to } => rename_alias(state, name, to),
+        ImageCommand::Edit { fingerprint, edit } => {
+            let image = image(state, fingerprint)?;
+            let Edit { public, auto_update, cached, expires_at, properties, profiles } = &**edit;
+            (image.public, image.auto_update, image.cached) = (*public, *auto_update, *cached);
+            image.expires_at = *expires_at;
+            image.properties = properties.clone();
+            image.profiles = profiles.clone();
+            Ok(())
+        }
+        ImageCommand::Expire { fingerprint, unused_since } => {
+            let image = image(state, fingerprint)?;
+            match image.cached && image.wanted_at() <= *unused_since {
+                true => remove(state, fingerprint),
+                false => Err(Rejected::Busy("the image is wanted again".into())),
+            }
+        }
     }
 }
 
 fn image<'a>(state: &'a mut ClusterState, fingerprint: &Fingerprint) -> Result<&'a mut Image, Rejected> {
     state.images.get_mut(fingerprint).ok_or_else(|| not_found("image", fingerprint))
+}
+
+fn remove(state: &mut ClusterState, fingerprint: &Fingerprint) -> Outcome {
+    image(state, fingerprint)?;
+    let origin = Origin::Image(fingerprint.clone());
+    if let Some(waiting) = state.instances.values().find(|i| i.spec.origin == origin && i.report.is_none()) {
+        return Err(Rejected::Busy(format!("instance {} is being created from this image", waiting.name)));
+    }
+    forget(state, fingerprint);
+    Ok(())
+}
+
+/// An instance is being made from it.
+pub(super) fn used(state: &mut ClusterState, fingerprint: &Fingerprint, at: Timestamp) {
+    // Members of level 1 do not keep this, and replicas must not differ.
+    if state.feature_level >= 2
+        && let Some(image) = state.images.get_mut(fingerprint)
+    {
+        image.last_used_at = image.last_used_at.max(at);
+    }
 }
 
 fn known_member(state: &ClusterState, node: NodeId) -> Outcome {

@@ -3,8 +3,14 @@
 use super::{Outcome, exists, expect_generation, invalid, not_found};
 use crate::command::InstanceCommand;
 use crate::device::{self, Device};
-use crate::instance::{Devices, Instance, Intent, Origin, Phase, Placement, Report, Run, Spec, StopMode, Target};
-use crate::{ClusterState, Epoch, Generation, InstanceId, InstanceName, NodeId, ProjectName, Rejected, Timestamp};
+use crate::instance::{
+    Devices, Errands, Instance, Intent, Origin, Phase, Placement, Report, Run, Spec, StopMode, Target,
+};
+use crate::network::nic;
+use crate::snapshot::Snapshot;
+use crate::{
+    ClusterState, Epoch, Generation, InstanceId, InstanceName, NodeId, ProjectName, Rejected, Table, Timestamp,
+};
 
 /// How many of the instances that are gone are remembered. A creation that is under way lasts seconds; this many
 /// deletions take far longer.
@@ -36,15 +42,26 @@ pub(super) fn apply(state: &mut ClusterState, command: &InstanceCommand) -> Outc
             }
             Ok(())
         }
+        InstanceCommand::Restore { id, snapshot, spec, stop } => {
+            super::snapshot::restore(state, *id, *snapshot, spec, *stop)
+        }
+        InstanceCommand::Move { id, to, plan, expect } => super::relocate::begin(state, *id, *to, plan, *expect),
+        InstanceCommand::AssignMove { id, landing, node } => super::relocate::assign(state, *id, *landing, *node),
+        InstanceCommand::Landed { id, landing, at } => super::relocate::landed(state, *id, *landing, *at),
+        InstanceCommand::AbortMove { id, landing, reason } => super::relocate::abort(state, *id, *landing, reason),
+        InstanceCommand::Trip { id, step } => super::evacuation::step(state, *id, step),
+        InstanceCommand::Remake { id, spec, snapshots_too, at, expect } => {
+            super::remake::begin(state, *id, spec, (*snapshots_too, *at), *expect)
+        }
     }
 }
 
-fn find(state: &mut ClusterState, id: InstanceId) -> Result<&mut Instance, Rejected> {
+pub(super) fn find(state: &mut ClusterState, id: InstanceId) -> Result<&mut Instance, Rejected> {
     state.instances.get_mut(&id).ok_or_else(|| not_found("instance", id))
 }
 
 /// The instance, if `epoch` is still its present one.
-fn owned(state: &mut ClusterState, id: InstanceId, epoch: Epoch) -> Result<&mut Instance, Rejected> {
+pub(super) fn owned(state: &mut ClusterState, id: InstanceId, epoch: Epoch) -> Result<&mut Instance, Rejected> {
     let instance = find(state, id)?;
     match instance.placement.home() {
         Some((_, present)) if present == epoch => Ok(instance),
@@ -72,11 +89,7 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
     if state.instance_names.contains_key(&key) {
         return Err(exists("instance", &instance.name));
     }
-    if let Origin::Image(fingerprint) = &instance.spec.origin
-        && !state.images.contains_key(fingerprint)
-    {
-        return Err(not_found("image", fingerprint));
-    }
+    let coming = coming(state, instance)?;
     match &instance.target {
         Target::Any => {}
         Target::Member(name) if state.members.values().any(|m| m.name == *name) => {}
@@ -86,6 +99,7 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
     }
     check_spec(state, &instance.project, &instance.spec)?;
     let fresh = Instance {
+        errands: Errands::default(),
         generation: Generation(1),
         placement: Placement::Unplaced { refused: None },
         report: None,
@@ -96,9 +110,24 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
         },
         ..instance.clone()
     };
+    super::address::settle(state, &fresh)?;
+    super::copy::begin(state, &fresh, coming);
+    if let Origin::Image(fingerprint) = &fresh.spec.origin {
+        super::image::used(state, fingerprint, fresh.created_at);
+    }
     state.instance_names.insert(key, fresh.id);
     state.instances.insert(fresh.id, fresh);
     Ok(())
+}
+
+/// Whether there is what the instance is to be made from; the snapshots that come with it.
+pub(super) fn coming(state: &ClusterState, instance: &Instance) -> Result<Vec<Snapshot>, Rejected> {
+    match &instance.spec.origin {
+        Origin::Empty => Ok(Vec::new()),
+        Origin::Image(fingerprint) if !state.images.contains_key(fingerprint) => Err(not_found("image", fingerprint)),
+        Origin::Image(_) => Ok(Vec::new()),
+        Origin::Copy(copy) => super::copy::check(state, instance, copy),
+    }
 }
 
 /// Profiles, networks and pools that the spec names must exist; without a root disk there is no home for its data.
@@ -109,7 +138,7 @@ pub(super) fn check_spec(state: &ClusterState, project: &ProjectName, spec: &Spe
         }
     }
     let devices = state.expanded_devices(project, spec);
-    check_devices(state, &devices)?;
+    check_devices(state, project, &devices)?;
     match devices.values().filter(|p| matches!(device::parse(p), Ok(Device::Root { .. }))).count() {
         1 => Ok(()),
         0 => Err(invalid(
@@ -121,17 +150,20 @@ pub(super) fn check_spec(state: &ClusterState, project: &ProjectName, spec: &Spe
 }
 
 /// Devices must be readable, and the networks and pools that they name must exist.
-pub(super) fn check_devices(state: &ClusterState, devices: &Devices) -> Outcome {
+pub(super) fn check_devices(state: &ClusterState, project: &ProjectName, devices: &Devices) -> Outcome {
     for (name, properties) in devices {
-        let device = device::parse(properties).map_err(|e| invalid(&format!("devices.{name}.{}", e.key), e.why))?;
-        match device {
-            Device::Root { pool, .. } if !state.pools.contains_key(&pool) => {
+        let refused = |e: device::InvalidDevice| invalid(&format!("devices.{name}.{}", e.key), e.why);
+        let device = device::parse(properties).map_err(refused)?;
+        match &device {
+            Device::Root { pool, .. } if !state.pools.contains_key(pool) => {
                 return Err(not_found("storage pool", pool));
             }
-            Device::Nic { network: Some(network), .. } if !state.networks.contains_key(&network) => {
-                return Err(not_found("network", network));
-            }
-            Device::Root { .. } | Device::Nic { .. } | Device::Disk { .. } | Device::None => {}
+            Device::Nic { network: Some(network), .. } => match state.network_of(project, network) {
+                None => return Err(not_found("network", network)),
+                Some(network) => nic::on(state, network, properties, &device).map_err(refused)?,
+            },
+            Device::Nic { network: None, .. } => nic::bridged(None, properties, &device).map_err(refused)?,
+            Device::Root { .. } | Device::Disk { .. } | Device::None => {}
         }
     }
     Ok(())
@@ -149,37 +181,69 @@ fn place(state: &mut ClusterState, id: InstanceId, node: NodeId, epoch: Epoch) -
             Ok(())
         }
         Placement::Unplaced { .. } => Err(Rejected::Stale("the first epoch is 1".into())),
-        Placement::On { .. } => Err(Rejected::Stale(format!("instance {} already has a home", instance.name))),
+        Placement::On { .. } | Placement::Moving(_) => {
+            Err(Rejected::Stale(format!("instance {} already has a home", instance.name)))
+        }
+    }
+}
+
+/// The instance, unless it is on its way out or to another home.
+pub(super) fn alive(state: &ClusterState, id: InstanceId) -> Result<Instance, Rejected> {
+    let found = state.instances.get(&id).ok_or_else(|| not_found("instance", id))?;
+    if let Placement::Moving(to) = &found.placement {
+        return Err(to.busy(&found.name));
+    }
+    match found.run.intent {
+        Intent::Deleted => Err(Rejected::Busy(format!("instance {} is being deleted", found.name))),
+        Intent::Stopped | Intent::Running | Intent::Frozen => Ok(found.clone()),
     }
 }
 
 fn update_spec(state: &mut ClusterState, id: InstanceId, expect: Option<Generation>, spec: &Spec) -> Outcome {
     let found = find(state, id)?.clone();
     expect_generation("instance", expect, found.generation)?;
-    if found.run.intent == Intent::Deleted {
-        return Err(Rejected::Busy(format!("instance {} is being deleted", found.name)));
+    let found = alive(state, found.id)?;
+    replace_spec(state, &found, spec)
+}
+
+/// What an instance is and what it was made from never change.
+pub(super) fn same_nature(found: &Instance, spec: &Spec) -> Outcome {
+    match found.spec.kind == spec.kind && found.spec.origin == spec.origin {
+        true => Ok(()),
+        false => Err(invalid("type", "an instance's type and origin cannot change")),
     }
-    if found.spec.kind != spec.kind || found.spec.origin != spec.origin {
-        return Err(invalid("type", "an instance's type and origin cannot change"));
+}
+
+/// `spec`, with what the home found out since the user read the instance: that is not the user's to drop.
+pub(super) fn keep_volatile(found: &Spec, spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    for (key, value) in found.config.iter().filter(|(key, _)| key.starts_with("volatile.")) {
+        spec.config.entry(key.clone()).or_insert_with(|| value.clone());
     }
+    spec
+}
+
+/// Puts `spec` in place of what `found` has, if it can live with it where it is.
+pub(super) fn replace_spec(state: &mut ClusterState, found: &Instance, spec: &Spec) -> Outcome {
+    same_nature(found, spec)?;
     check_spec(state, &found.project, spec)?;
     let (old, new) = (state.root_pool(&found.project, &found.spec), state.root_pool(&found.project, spec));
     if old != new {
         return Err(invalid("devices", "the root disk's pool cannot be changed by an update: move the instance"));
     }
-    let instance = find(state, id)?;
-    let mut spec = spec.clone();
-    // What the home found out since the user read the instance is not the user's to drop.
-    for (key, value) in found.spec.config.iter().filter(|(key, _)| key.starts_with("volatile.")) {
-        spec.config.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    instance.spec = spec;
+    let changed = Instance { spec: keep_volatile(&found.spec, spec), ..found.clone() };
+    super::address::settle(state, &changed)?;
+    let instance = find(state, found.id)?;
+    instance.spec = changed.spec;
     instance.generation = instance.generation.next();
-    Ok(())
+    super::evacuation::remark(state, found.id)
 }
 
 fn rename(state: &mut ClusterState, id: InstanceId, name: &InstanceName) -> Outcome {
     let found = find(state, id)?.clone();
+    if let Placement::Moving(to) = &found.placement {
+        return Err(to.busy(&found.name));
+    }
     if found.run.intent != Intent::Stopped && found.phase() != Some(Phase::Stopped)
         || matches!(found.phase(), Some(Phase::Running | Phase::Frozen))
     {
@@ -197,7 +261,7 @@ fn rename(state: &mut ClusterState, id: InstanceId, name: &InstanceName) -> Outc
     Ok(())
 }
 
-fn set_run(
+pub(super) fn set_run(
     state: &mut ClusterState,
     id: InstanceId,
     intent: Intent,
@@ -205,7 +269,13 @@ fn set_run(
     stop: StopMode,
     at: Timestamp,
 ) -> Outcome {
+    if intent == Intent::Deleted {
+        super::copy::not_a_source(state, id, None)?;
+    }
     let instance = find(state, id)?;
+    if let Placement::Moving(to) = &instance.placement {
+        return Err(to.busy(&instance.name));
+    }
     if instance.run.intent == Intent::Deleted {
         return match intent {
             Intent::Deleted => Ok(()),
@@ -247,11 +317,17 @@ fn accept_report(state: &mut ClusterState, id: InstanceId, report: &Report) -> O
     if report.request > instance.run.request {
         return Err(Rejected::Stale(format!("request {} was never made", report.request)));
     }
+    let held = instance.current_report();
     // Reports of one agent may overtake each other when an answer is lost: an older one never wins.
-    if instance.current_report().is_some_and(|held| held.request > report.request || held.at > report.at) {
+    if held.is_some_and(|held| held.request > report.request || held.at > report.at) {
         return Ok(());
     }
-    instance.report = Some(report.clone());
+    // What was made once stays so: whoever tells of a failure may not have seen its own earlier report yet.
+    let made = report.made || held.is_some_and(|held| held.made);
+    instance.report = Some(Report { made, ..report.clone() });
+    if made || report.phase == Phase::Failed {
+        super::copy::end(state, id, made);
+    }
     Ok(())
 }
 
@@ -272,10 +348,21 @@ pub(super) fn bury(state: &mut ClusterState, id: InstanceId) {
     let Some(instance) = state.instances.get(&id).cloned() else { return };
     state.instance_names.remove(&(instance.project, instance.name));
     state.instances.remove(&id);
-    state.burials += 1;
-    state.graves.insert(id, state.burials);
-    let kept_from = state.burials.saturating_sub(GRAVES);
-    if state.graves.len() as u64 > GRAVES {
-        state.graves.retain(|_, at| *at > kept_from);
+    state.copies.remove(&id);
+    super::address::release(state, id);
+    let snapshots: Vec<_> = state.snapshots_of(id).map(|s| s.id).collect();
+    for snapshot in snapshots {
+        state.snapshots.remove(&(id, snapshot));
+    }
+    lay(&mut state.graves, &mut state.burials, id);
+}
+
+/// Puts one more into the row of the dead; the oldest make room.
+pub(super) fn lay<K: Ord + Clone>(graves: &mut Table<K, u64>, burials: &mut u64, id: K) {
+    *burials += 1;
+    graves.insert(id, *burials);
+    let kept_from = burials.saturating_sub(GRAVES);
+    if graves.len() as u64 > GRAVES {
+        graves.retain(|_, at| *at > kept_from);
     }
 }

@@ -18,13 +18,16 @@ pub(super) fn apply(state: &mut ClusterState, command: &MemberCommand) -> Outcom
             member.awaited = false;
             Ok(())
         }
-        MemberCommand::Update { id, failure_domain, description, groups, config } => {
+        MemberCommand::Update { id, failure_domain, description, groups, config, roles } => {
             known_groups(state, groups)?;
             let member = member(state, *id)?;
             member.failure_domain = failure_domain.clone();
             member.description = description.clone();
             member.groups = groups.clone();
             member.config = config.clone();
+            if let Some(roles) = roles {
+                member.roles = roles.clone();
+            }
             Ok(())
         }
         MemberCommand::Rename { id, name } => {
@@ -47,6 +50,8 @@ pub(super) fn apply(state: &mut ClusterState, command: &MemberCommand) -> Outcom
         }
         MemberCommand::RenameGroup { name, to } => rename_group(state, name, to),
         MemberCommand::RemoveGroup(name) => remove_group(state, name),
+        MemberCommand::Order { id, order } => super::evacuation::order(state, *id, *order),
+        MemberCommand::OrderDone { id, at } => super::evacuation::done(state, *id, *at),
     }
 }
 
@@ -127,6 +132,7 @@ fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
     for instance in held {
         super::instance::bury(state, instance.id);
     }
+    super::relocate::abort_all(state, id, "the member that it was on its way to was removed");
     let images: Vec<_> = state.images.values().filter(|i| i.holders.contains(&id)).cloned().collect();
     for mut image in images {
         image.holders.remove(&id);

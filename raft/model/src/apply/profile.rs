@@ -16,7 +16,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProfileCommand) -> Outco
             if state.profiles.contains_key(&key) {
                 return Err(exists("profile", &profile.name));
             }
-            check_devices(state, &profile.devices)?;
+            check_devices(state, &profile.project, &profile.devices)?;
             state.profiles.insert(key, Profile { generation: Generation(1), ..profile.clone() });
             Ok(())
         }
@@ -44,11 +44,13 @@ fn update(state: &mut ClusterState, key: (ProjectName, ProfileName), changed: Pr
     let mut after = state.clone();
     after.profiles.insert(key.clone(), changed.clone());
     if !same_devices {
-        check_devices(&after, &changed.devices)?;
+        check_devices(&after, &changed.project, &changed.devices)?;
         let (project, name) = &key;
         let users = state.instances.values().filter(|i| i.project == *project && i.spec.profiles.contains(name));
+        let users: Vec<_> = users.cloned().collect();
         for user in users {
             check_spec(&after, project, &user.spec)?;
+            super::address::settle(&mut after, &user)?;
             if after.root_pool(project, &user.spec) != state.root_pool(project, &user.spec) {
                 let why = format!("would change the pool of the root disk of instance {}", user.name);
                 return Err(invalid("devices", why));

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::instance::check_devices;
 use super::{Outcome, exists, expect_generation, not_found};
 use crate::command::ProjectCommand;
 use crate::identity::Grant;
+use crate::network::{check, own};
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::{ClusterState, Generation, ProfileName, ProjectName, Rejected};
@@ -13,12 +15,16 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProjectCommand) -> Outco
     match command {
         ProjectCommand::Add(project) => add(state, project),
         ProjectCommand::Update { name, expect, description, config } => {
-            let project = state.projects.get_mut(name).ok_or_else(|| not_found("project", name))?;
-            expect_generation("project", *expect, project.generation)?;
-            project.description = description.clone();
-            project.config = config.clone();
-            project.generation = project.generation.next();
-            Ok(())
+            let found = state.projects.get(name).ok_or_else(|| not_found("project", name))?;
+            expect_generation("project", *expect, found.generation)?;
+            super::zone::stay(state, name, config)?;
+            let changed = Project {
+                description: description.clone(),
+                config: config.clone(),
+                generation: found.generation.next(),
+                ..found.clone()
+            };
+            update(state, changed, own::has(name, config) != own::has(name, &found.config))
         }
         ProjectCommand::Rename { name, to } => rename(state, name, to),
         ProjectCommand::Remove(name) => {
@@ -51,6 +57,46 @@ fn add(state: &mut ClusterState, project: &Project) -> Outcome {
     Ok(())
 }
 
+/// Puts `changed` in place, if what the project holds may be as it is under its new configuration. `elsewhere` says
+/// that it has other networks than before.
+fn update(state: &mut ClusterState, changed: Project, elsewhere: bool) -> Outcome {
+    let name = &changed.name;
+    if elsewhere {
+        shares_nothing(state, name)?;
+    }
+    let mut after = state.clone();
+    after.projects.insert(name.clone(), changed.clone());
+    for network in after.networks.values().filter(|network| network.project == *name && !name.is_default()) {
+        let refused = |why: Rejected| Rejected::Busy(format!("the project has network {}: {why}", network.name));
+        check::network(&after, network).map_err(refused)?;
+    }
+    for profile in after.profiles.values().filter(|profile| elsewhere && profile.project == *name) {
+        let refused = |why: Rejected| {
+            Rejected::Busy(format!("{} cannot be changed for profile {}: {why}", own::FEATURE, profile.name))
+        };
+        check_devices(&after, name, &profile.devices).map_err(refused)?;
+    }
+    *state = after;
+    Ok(())
+}
+
+/// Whose networks a project uses is changed only while nothing of it could be on any.
+fn shares_nothing(state: &ClusterState, name: &ProjectName) -> Outcome {
+    let instance = state.instances.values().find(|i| i.project == *name).map(|i| format!("instance {}", i.name));
+    match instance.or_else(|| networked(state, name)) {
+        Some(holder) => Err(Rejected::Busy(format!("{} cannot be changed: the project has {holder}", own::FEATURE))),
+        None => Ok(()),
+    }
+}
+
+/// A network, access control list or address set of the project.
+fn networked(state: &ClusterState, name: &ProjectName) -> Option<String> {
+    let network = state.networks.values().find(|n| n.project == *name).map(|n| format!("network {}", n.name));
+    let acl = || state.acls.values().find(|a| a.project == *name).map(|a| format!("network ACL {}", a.name));
+    let set = || state.address_sets.values().find(|s| s.project == *name);
+    network.or_else(acl).or_else(|| set().map(|s| format!("network address set {}", s.name)))
+}
+
 /// A project that may be renamed or removed: not the default one, and nothing lives in it but its default profile.
 fn empty(state: &ClusterState, name: &ProjectName) -> Outcome {
     if *name == ProjectName::default_project() {
@@ -61,7 +107,9 @@ fn empty(state: &ClusterState, name: &ProjectName) -> Outcome {
     }
     let default = ProfileName::default_profile();
     let used = state.instances.values().any(|i| i.project == *name)
-        || state.profiles.keys().any(|(project, profile)| project == name && *profile != default);
+        || state.profiles.keys().any(|(project, profile)| project == name && *profile != default)
+        || state.zones.values().any(|zone| zone.project == *name)
+        || networked(state, name).is_some();
     match used {
         true => Err(Rejected::Busy("only empty projects can be renamed or removed".into())),
         false => Ok(()),

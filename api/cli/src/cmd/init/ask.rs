@@ -44,7 +44,7 @@ pub(crate) async fn plan(client: &Client) -> Result<Plan> {
             network.config.insert("ipv4.nat".to_owned(), "true".to_owned());
         }
         bridge = Some(network.name.clone());
-        resources.networks.push(network);
+        resources.networks.push(network.into());
     }
     resources.profiles.push(plan::usual_profile(&pool.name, bridge.as_deref()));
     resources.pools.push(pool);

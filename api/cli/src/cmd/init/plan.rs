@@ -45,9 +45,24 @@ pub(crate) struct Plan {
 pub(crate) struct Resources {
     pub(crate) config: Map,
     pub(crate) pools: Vec<PoolPost>,
-    pub(crate) networks: Vec<NetworkPost>,
+    pub(crate) networks: Vec<OwnedNetwork>,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) projects: Vec<Project>,
+}
+
+/// A network, and the project whose it is; the default one where none is named.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct OwnedNetwork {
+    pub(crate) project: Option<String>,
+    #[serde(flatten)]
+    pub(crate) network: NetworkPost,
+}
+
+impl From<NetworkPost> for OwnedNetwork {
+    fn from(network: NetworkPost) -> Self {
+        OwnedNetwork { project: None, network }
+    }
 }
 
 /// A preseed, in the shape that LXD and Incus read.
@@ -56,7 +71,7 @@ pub(crate) struct Resources {
 pub(crate) struct Preseed {
     config: Map,
     storage_pools: Vec<PoolPost>,
-    networks: Vec<NetworkPost>,
+    networks: Vec<OwnedNetwork>,
     profiles: Vec<Profile>,
     projects: Vec<Project>,
     cluster: Option<Cluster>,
@@ -169,6 +184,9 @@ networks:
   type: bridge
   config:
     ipv4.address: 10.7.0.1/24
+- name: lan0
+  type: ovn
+  project: lab
 profiles:
 - name: default
   devices:
@@ -180,7 +198,9 @@ cluster:
 ";
         let preseed = Preseed::read(text).unwrap();
         assert_eq!(preseed.storage_pools[0].driver, "dir");
-        assert_eq!(preseed.networks[0].config["ipv4.address"], "10.7.0.1/24");
+        let [bridge, logical] = &preseed.networks[..] else { panic!("{preseed:?}") };
+        assert_eq!((bridge.network.config["ipv4.address"].as_str(), &bridge.project), ("10.7.0.1/24", &None));
+        assert_eq!((logical.network.kind.as_str(), logical.project.as_deref()), ("ovn", Some("lab")));
         assert_eq!(preseed.cluster.unwrap().server_name.as_deref(), Some("node1"));
     }
 
