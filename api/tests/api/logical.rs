@@ -132,6 +132,31 @@ async fn interfaces_get_addresses_and_keep_them() {
 }
 
 #[tokio::test]
+async fn a_released_address_rests_until_the_others_were_given() {
+    let world = world().await;
+    let client = world.client();
+    let config = json!({"ipv4.address": "10.3.0.1/24", "ipv4.dhcp.ranges": "10.3.0.20-10.3.0.21,10.3.0.10-10.3.0.11",
+        "ipv6.address": "none"});
+    let net = json!({"name": "net0", "type": "ovn", "config": config});
+    assert_eq!(client.post("/1.0/networks", net).await.code, 201);
+    let mut given = Vec::new();
+    for fixed in [None, None, Some("10.3.0.99"), None, None, None] {
+        let mut nic = json!({"type": "nic", "network": "net0"});
+        if let Some(address) = fixed {
+            nic["ipv4.address"] = json!(address);
+        }
+        let body = json!({"name": "c1", "source": {"type": "none"}, "devices": {"eth0": nic}});
+        client.done(client.post("/1.0/instances", body).await).await;
+        give_addresses(&world).await;
+        let leases = client.get("/1.0/networks/net0/leases").await.ok();
+        given.extend(of_kind(&leases, if fixed.is_some() { "static" } else { "dynamic" }));
+        client.done(client.delete("/1.0/instances/c1").await).await;
+    }
+    // What a user fixes is no turn of the others; after the highest the search begins anew.
+    assert_eq!(given, ["10.3.0.10", "10.3.0.11", "10.3.0.99", "10.3.0.20", "10.3.0.21", "10.3.0.10"]);
+}
+
+#[tokio::test]
 async fn the_way_through_a_network() {
     let world = world().await;
     let client = world.client();

@@ -126,6 +126,9 @@ pub struct Network {
     /// The router's addresses on the uplink, once they are chosen.
     #[serde(default, skip_serializing_if = "RouterAddress::is_none")]
     pub router: RouterAddress,
+    /// The IPv4 address that was chosen last for an interface: the next is looked for behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Ipv4Addr>,
     /// By the address that is listened on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forwards: BTreeMap<IpAddr, Forward>,
@@ -152,6 +155,7 @@ impl Network {
             generation: Generation(1),
             number: 0,
             router: RouterAddress::default(),
+            given: None,
             forwards: BTreeMap::new(),
             balancers: BTreeMap::new(),
             peers: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! Addresses of interfaces on logical networks: kept beside the instances, released with them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uuid::Uuid;
@@ -105,17 +106,26 @@ pub(super) fn release(state: &mut ClusterState, id: InstanceId) {
 pub(super) fn allocate(state: &mut ClusterState, chosen: &[Allocation]) -> Outcome {
     let mut first = None;
     let mut any = false;
+    let mut last: BTreeMap<&NetworkKey, Ipv4Addr> = BTreeMap::new();
     for one in chosen {
         match allowed(state, one) {
             Err(why) => first = first.or(Some(why)),
-            Ok(address) => {
+            Ok((address, fixed)) => {
                 any = true;
                 let holder = (one.instance, one.device.clone());
                 drop_one(state, &holder);
+                if let (Some(ip), false) = (address.ipv4, fixed) {
+                    last.insert(&one.network, ip);
+                }
                 if address.ipv4.is_some() || address.ipv6.is_some() {
                     hold(state, holder, address);
                 }
             }
+        }
+    }
+    for (id, given) in last {
+        if let Some(network) = state.networks.get(id).cloned() {
+            state.networks.insert(id.clone(), Network { given: Some(given), ..network });
         }
     }
     match first {
@@ -124,7 +134,8 @@ pub(super) fn allocate(state: &mut ClusterState, chosen: &[Allocation]) -> Outco
     }
 }
 
-fn allowed(state: &ClusterState, one: &Allocation) -> Result<NicAddress, Rejected> {
+/// The addresses to hold, and whether the user fixed the one of IPv4.
+fn allowed(state: &ClusterState, one: &Allocation) -> Result<(NicAddress, bool), Rejected> {
     let instance = state.instances.get(&one.instance).ok_or_else(|| not_found("instance", one.instance))?;
     let ports = port::of(state, instance);
     let port = ports.iter().find(|p| p.device == one.device && p.network.goes_by(&one.network));
@@ -138,7 +149,7 @@ fn allowed(state: &ClusterState, one: &Allocation) -> Result<NicAddress, Rejecte
     for ip in address.addresses() {
         free(state, &one.network, ip, &own).map_err(Rejected::Stale)?;
     }
-    Ok(address)
+    Ok((address, port.fixed.0.is_some()))
 }
 
 /// In the subnet, and what the user fixed if that is so.

@@ -72,14 +72,17 @@ fn choose<'a>(
     (v4, v6)
 }
 
-/// The addresses of a subnet that nobody has, lowest first.
+/// The addresses of a subnet that nobody has, from behind the one that was given last, round to it again.
+///
+/// What was released rests for as long as there are others: its neighbours may still send to the MAC address that had
+/// it (the Linux ARP cache asks again only after `base_reachable_time`, 15 to 45 s), and OVN answers ARP itself, so
+/// that nobody hears of the new one.
 struct Free<'a> {
     network: &'a Network,
     subnet: Ipv4Net,
     taken: BTreeSet<Ipv4Addr>,
     /// What is still to be looked through.
-    ranges: std::vec::IntoIter<(Ipv4Addr, Ipv4Addr)>,
-    now: Option<(u32, u32)>,
+    rest: Box<dyn Iterator<Item = u32>>,
 }
 
 impl<'a> Free<'a> {
@@ -91,22 +94,18 @@ impl<'a> Free<'a> {
             ranges if ranges.is_empty() => vec![(subnet.network(), subnet.broadcast())],
             ranges => ranges,
         };
-        Free { network, subnet, taken, ranges: ranges.into_iter(), now: None }
+        let mut ranges: Vec<(u32, u32)> = ranges.into_iter().map(|(first, last)| (first.into(), last.into())).collect();
+        ranges.sort_unstable();
+        let behind = network.given.map_or(0, |given| u32::from(given).saturating_add(1));
+        let upper = ranges.clone().into_iter().flat_map(move |(first, last)| first.max(behind)..=last);
+        let all = ranges.into_iter().flat_map(|(first, last)| first..=last);
+        Free { network, subnet, taken, rest: Box::new(upper.chain(all)) }
     }
 
     fn next(&mut self) -> Option<Ipv4Addr> {
-        loop {
-            let Some((next, last)) = self.now else {
-                let (first, last) = self.ranges.next()?;
-                self.now = Some((first.into(), last.into()));
-                continue;
-            };
-            self.now = (next < last).then(|| (next + 1, last));
-            let candidate = Ipv4Addr::from(next);
-            if check::usable4(self.network, self.subnet, candidate) && self.taken.insert(candidate) {
-                return Some(candidate);
-            }
-        }
+        let (network, subnet, taken) = (self.network, self.subnet, &mut self.taken);
+        let mut candidates = self.rest.by_ref().map(Ipv4Addr::from);
+        candidates.find(|ip| check::usable4(network, subnet, *ip) && taken.insert(*ip))
     }
 }
 
