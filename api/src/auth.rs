@@ -233,6 +233,11 @@ pub(crate) fn about_networks(path: &str) -> bool {
     path.split('/').nth(2).is_some_and(|area| NETWORKS.contains(&area))
 }
 
+/// Whether a path is about profiles.
+pub(crate) fn about_profiles(path: &str) -> bool {
+    path.split('/').nth(2) == Some("profiles")
+}
+
 /// What a restricted certificate may reach.
 fn restricted(reads: bool, method: &Method, path: &str) -> bool {
     let area = path.strip_prefix("/1.0/").map(|rest| rest.split('/').next().unwrap_or_default());

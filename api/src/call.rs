@@ -66,6 +66,7 @@ impl FromRequestParts<Arc<Api>> for Call {
             query: pairs.0.into_iter().collect(),
         };
         call.permits_networks()?;
+        call.permits_profiles()?;
         Ok(call)
     }
 }
@@ -174,6 +175,24 @@ impl Call {
             Ok(project) if !project.is_default() => Ok(()),
             Ok(_) | Err(_) => Err(Error::Forbidden("these networks are not for you to change".into())),
         }
+    }
+
+    /// The project whose profiles the request is about.
+    ///
+    /// # Errors
+    /// As [`Call::project`].
+    pub(crate) fn profile_project(&self) -> Result<ProjectName, Error> {
+        Ok(self.view.profile_project(&self.project()?))
+    }
+
+    /// Whoever is kept to some projects may use the profiles that these share, and changes them only where they are at
+    /// home.
+    fn permits_profiles(&self) -> Result<(), Error> {
+        let reads = matches!(self.method, Method::GET | Method::HEAD);
+        if reads || self.who.full() || !auth::about_profiles(&self.path) || self.who.sees(&self.profile_project()?) {
+            return Ok(());
+        }
+        Err(Error::Forbidden("these profiles are not for you to change".into()))
     }
 
     /// The projects whose access control lists and address sets a list covers.

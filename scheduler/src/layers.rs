@@ -8,12 +8,18 @@ use basalt_model::instance::{Devices, Instance};
 use basalt_model::profile::Profile;
 use basalt_model::{ClusterState, PoolName, ProfileName, ProjectName};
 
-/// All profiles by borrowed key.
+/// All profiles by borrowed key: each project's own, and those it uses of the default project.
 pub(crate) struct Profiles<'a>(BTreeMap<(&'a ProjectName, &'a ProfileName), &'a Profile>);
 
 impl<'a> Profiles<'a> {
     pub(crate) fn of(view: &'a ClusterState) -> Self {
-        Profiles(view.profiles.values().map(|p| ((&p.project, &p.name), p)).collect())
+        let mut known: BTreeMap<_, _> = view.profiles.values().map(|p| ((&p.project, &p.name), p)).collect();
+        let own = |project: &ProjectName| view.profile_project(project) == *project;
+        for project in view.projects.keys().filter(|project| !own(project)) {
+            let shared = view.profiles.values().filter(|p| p.project.is_default());
+            known.extend(shared.map(|p| ((project, &p.name), p)));
+        }
+        Profiles(known)
     }
 
     pub(crate) fn layers(&self, instance: &'a Instance) -> Layers<'a> {

@@ -1,5 +1,7 @@
 //! Profiles.
 
+use std::collections::BTreeSet;
+
 use basalt_model::command::ProfileCommand;
 use basalt_model::profile::Profile;
 use basalt_model::{Command, Generation, ProfileName};
@@ -15,14 +17,13 @@ use crate::filter::Filter;
 use crate::reply::{self, Reply};
 
 fn show(call: &Call, profile: &Profile) -> wire::Profile {
-    let users = call.view.instances.values();
-    let users = users.filter(|i| i.project == profile.project && i.spec.profiles.contains(&profile.name));
+    let users = call.view.profile_users(&profile.project, &profile.name);
     wire::Profile {
         name: profile.name.to_string(),
         description: profile.description.clone(),
         config: profile.config.clone(),
         devices: profile.devices.clone(),
-        used_by: users.map(render::instance_url).collect(),
+        used_by: call.seen(users.map(render::instance_url).collect()),
         project: profile.project.to_string(),
     }
 }
@@ -30,7 +31,7 @@ fn show(call: &Call, profile: &Profile) -> wire::Profile {
 fn find(call: &Call, name: &str) -> Result<Profile, Error> {
     let missing = || Error::NotFound("Profile".into());
     let name = ProfileName::new(name).map_err(|_| missing())?;
-    call.view.profiles.get(&(call.project()?, name)).cloned().ok_or_else(missing)
+    call.view.profiles.get(&(call.profile_project()?, name)).cloned().ok_or_else(missing)
 }
 
 fn tag(profile: &Profile) -> String {
@@ -42,7 +43,7 @@ fn url(profile: &Profile) -> String {
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
-    let projects = call.projects()?;
+    let projects: BTreeSet<_> = call.projects()?.iter().map(|project| call.view.profile_project(project)).collect();
     let filter = Filter::parse(call.query("filter").unwrap_or_default())?;
     let profiles = call.view.profiles.values().filter(|p| projects.contains(&p.project));
     let profiles = profiles.filter(|p| filter.takes(&show(&call, p)));
@@ -59,7 +60,7 @@ pub(crate) async fn get(call: Call, Segment(name): Segment<String>) -> Reply {
 
 pub(crate) async fn create(call: Call, Json(body): Json<wire::Profile>) -> Reply {
     let profile = Profile {
-        project: call.project()?,
+        project: call.profile_project()?,
         name: ProfileName::new(body.name).map_err(|e| Error::invalid("name", e))?,
         description: body.description,
         config: spec::config(body.config)?,

@@ -87,7 +87,7 @@ pub(super) fn profiles(view: &StateView, project: &ProjectName, given: &[String]
     let mut names: Vec<ProfileName> = Vec::new();
     for text in given {
         let name = ProfileName::new(text.as_str()).map_err(|e| Error::invalid("profiles", e))?;
-        if !view.profiles.contains_key(&(project.clone(), name.clone())) {
+        if view.profile_of(project, &name).is_none() {
             return Err(Error::invalid("profiles", format!("Profile {text:?} doesn't exist")));
         }
         if names.contains(&name) {

@@ -1,7 +1,9 @@
 //! Limits, restrictions, use and removal of projects.
 
+use http::Method;
 use serde_json::{Value, json};
 
+use crate::access::{Remote, add_token, listen};
 use crate::world::World;
 
 async fn project(world: &World, config: Value) {
@@ -114,4 +116,44 @@ async fn a_forced_removal_takes_all_with_it() {
     client.get("/1.0/projects/p").await.error(404);
     assert_eq!(world.state().instances.len(), 0);
     client.delete("/1.0/projects/default?force=1").await.error(400);
+}
+
+#[tokio::test]
+async fn profiles_of_the_default_project_serve_others() {
+    let world = World::of(1).await;
+    let client = world.client();
+    let shared = json!({"name": "p", "config": {"features.profiles": "false"}});
+    assert_eq!(client.post("/1.0/projects", shared).await.code, 201);
+    let shown = client.get("/1.0/projects/p").await.ok();
+    assert_eq!((&shown["config"]["features.profiles"], &shown["used_by"]), (&json!("false"), &json!([])));
+    client.done(client.post("/1.0/instances?project=p", instance("a", json!({}))).await).await;
+    let seen = client.get("/1.0/profiles?project=p&recursion=1").await.ok();
+    assert_eq!((&seen[0]["name"], &seen[0]["project"]), (&json!("default"), &json!("default")));
+    assert_eq!(seen[0]["used_by"], json!(["/1.0/instances/a?project=p"]));
+    assert_eq!(client.get("/1.0/profiles?all-projects=true").await.ok(), json!(["/1.0/profiles/default"]));
+    // Made through the project, it is the default project's.
+    client.post("/1.0/profiles?project=p", json!({"name": "web"})).await.ok();
+    client.get("/1.0/profiles/web").await.ok();
+
+    let guest = json!({"name": "guest", "token": true, "restricted": true, "projects": ["p"]});
+    let token = add_token(&world, guest).await;
+    let remote = Remote::new(listen(&world, 0).await, true);
+    remote.post("/1.0/certificates", json!({"trust_token": token})).await.ok();
+    client.done(client.post("/1.0/instances", instance("b", json!({}))).await).await;
+    let seen = remote.get("/1.0/profiles/default?project=p").await.ok();
+    assert_eq!(seen["used_by"], json!(["/1.0/instances/a?project=p"]), "not what others have");
+    for (method, path) in [
+        (Method::POST, "/1.0/profiles?project=p"),
+        (Method::PUT, "/1.0/profiles/default?project=p"),
+        (Method::PATCH, "/1.0/profiles/default?project=p"),
+        (Method::POST, "/1.0/profiles/web?project=p"),
+        (Method::DELETE, "/1.0/profiles/web?project=p"),
+    ] {
+        remote.send(method, path, json!({"name": "mine"})).await.error(403);
+    }
+    for project in ["default", "nowhere"] {
+        remote.post(&format!("/1.0/profiles?project={project}"), json!({"name": "mine"})).await.error(404);
+    }
+    client.delete("/1.0/projects/p?force=1").await.ok();
+    client.get("/1.0/profiles/web").await.ok();
 }

@@ -51,13 +51,8 @@ pub fn snapshots(state: &ClusterState, id: InstanceId) -> Vec<SnapshotWish> {
 /// The instance's own generation leads, because adding or removing a profile bumps it; edits of the profiles themselves
 /// follow in the low bits.
 pub fn configuration(state: &ClusterState, instance: &Instance) -> Generation {
-    let edits: u64 = instance
-        .spec
-        .profiles
-        .iter()
-        .filter_map(|name| state.profiles.get(&(instance.project.clone(), name.clone())))
-        .map(|profile| profile.generation.0)
-        .sum();
+    let profiles = instance.spec.profiles.iter().filter_map(|name| state.profile_of(&instance.project, name));
+    let edits: u64 = profiles.map(|profile| profile.generation.0).sum();
     Generation((instance.generation.0 << 24) | (edits & 0xff_ffff))
 }
 

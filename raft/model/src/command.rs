@@ -23,7 +23,7 @@ use crate::network::peer::Peer;
 use crate::network::zone::{self, Zone};
 use crate::network::{Network, NetworkKind};
 use crate::pool::{Pool, PoolStatus};
-use crate::profile::Profile;
+use crate::profile::{self, Profile};
 use crate::project::Project;
 use crate::secrets::Secrets;
 use crate::warning::Cause;
@@ -424,7 +424,7 @@ impl ProjectCommand {
     fn feature_level(&self) -> u32 {
         match self {
             ProjectCommand::Add(Project { config, .. }) | ProjectCommand::Update { config, .. } => {
-                let own = [own::FEATURE, zone::FEATURE].iter().any(|key| config.contains_key(*key));
+                let own = [own::FEATURE, profile::FEATURE, zone::FEATURE].iter().any(|key| config.contains_key(*key));
                 1 + u32::from(own || crate::quota::enforced_from_level_2(config))
             }
             ProjectCommand::Rename { .. } | ProjectCommand::Remove(_) => 1,

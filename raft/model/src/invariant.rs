@@ -230,17 +230,15 @@ fn references(state: &ClusterState, broken: &mut Vec<String>) {
     for ((project, _), profile) in state.profiles.iter() {
         if !state.projects.contains_key(project) {
             broken.push(format!("profile {} is in a project that does not exist", profile.name));
+        } else if state.profile_project(project) != *project {
+            broken.push(format!("profile {} is in a project that has none of its own", profile.name));
         }
     }
     for instance in state.instances.values() {
         if !state.projects.contains_key(&instance.project) {
             broken.push(format!("instance {} is in a project that does not exist", instance.name));
         }
-        let missing = instance
-            .spec
-            .profiles
-            .iter()
-            .find(|p| !state.profiles.contains_key(&(instance.project.clone(), (*p).clone())));
+        let missing = instance.spec.profiles.iter().find(|p| state.profile_of(&instance.project, p).is_none());
         if let Some(profile) = missing {
             broken.push(format!("instance {} uses profile {profile}, which does not exist", instance.name));
         }

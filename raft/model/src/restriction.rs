@@ -11,8 +11,9 @@ use crate::apply::{Outcome, invalid};
 use crate::config::{self, PROJECT};
 use crate::instance::{Config, Devices};
 use crate::network::Network;
+use crate::profile::Profile;
 use crate::project::Project;
-use crate::{ClusterState, GroupName, NetworkName, ProjectName};
+use crate::{ClusterState, GroupName, NetworkName, ProfileName, ProjectName};
 
 /// Keys of containers that reach past what Basalt itself sets up.
 const LOWLEVEL: &[&str] = &[
@@ -94,10 +95,8 @@ pub(crate) fn check(state: &ClusterState, project: &Project) -> Outcome {
     if !restricted(project) {
         return Ok(());
     }
-    for ((owner, name), profile) in state.profiles.iter() {
-        if *owner == project.name {
-            check_one(project, &format!("profile {:?}", name.as_str()), (&profile.config, &profile.devices))?;
-        }
+    for profile in profiles(state, project) {
+        check_one(project, &format!("profile {:?}", profile.name.as_str()), (&profile.config, &profile.devices))?;
     }
     for instance in state.instances.values().filter(|i| i.project == project.name) {
         // Profiles were looked at above; what an instance adds to them is its own.
@@ -112,6 +111,16 @@ pub(crate) fn check(state: &ClusterState, project: &Project) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The profiles that a project answers for: those of its own, or those of the default project that its instances use.
+fn profiles<'a>(state: &'a ClusterState, project: &Project) -> Vec<&'a Profile> {
+    if state.profile_project(&project.name) == project.name {
+        return state.profiles.values().filter(|profile| profile.project == project.name).collect();
+    }
+    let users = state.instances.values().filter(|i| i.project == project.name);
+    let named: BTreeSet<&ProfileName> = users.flat_map(|i| &i.spec.profiles).collect();
+    named.into_iter().filter_map(|name| state.profile_of(&project.name, name)).collect()
 }
 
 fn check_one(project: &Project, owner: &str, (config, devices): (&Config, &Devices)) -> Outcome {

@@ -114,14 +114,16 @@ impl ClusterState {
     pub fn config_value<'a>(&'a self, project: &ProjectName, spec: &'a Spec, key: &str) -> Option<&'a str> {
         let own = spec.config.get(key);
         let value = own.or_else(|| {
-            let keys = spec.profiles.iter().rev().map(|name| (project.clone(), name.clone()));
+            let owner = self.profile_project(project);
+            let keys = spec.profiles.iter().rev().map(|name| (owner.clone(), name.clone()));
             keys.filter_map(|key| self.profiles.get(&key)).find_map(|profile| profile.config.get(key))
         });
         value.map(String::as_str)
     }
 
     fn profiles_of(&self, project: &ProjectName, spec: &Spec) -> impl Iterator<Item = &crate::profile::Profile> {
-        spec.profiles.iter().filter_map(move |name| self.profiles.get(&(project.clone(), name.clone())))
+        let owner = self.profile_project(project);
+        spec.profiles.iter().filter_map(move |name| self.profiles.get(&(owner.clone(), name.clone())))
     }
 
     /// Expanded devices, parsed; those that do not parse are left out (apply never lets one in).

@@ -145,7 +145,7 @@ fn config(by: u8) -> BTreeMap<String, String> {
 
 /// Limits and restrictions of a project.
 fn bounds(by: u8) -> BTreeMap<String, String> {
-    match by % 8 {
+    match by % 10 {
         0 => device(&[("limits.instances", "1")]),
         1 => device(&[("limits.cpu", "3")]),
         2 => device(&[("restricted", "true")]),
@@ -153,6 +153,7 @@ fn bounds(by: u8) -> BTreeMap<String, String> {
         5 => device(&[("features.networks.zones", "true")]),
         4 => device(&[("restricted", "true"), ("restricted.containers.nesting", "allow")]),
         6 => device(&[("features.networks", "true")]),
+        7 => device(&[("features.profiles", "false")]),
         _ => BTreeMap::new(),
     }
 }

@@ -1,4 +1,5 @@
-//! Networks of projects, case by case: what a name means, what stays one in the cluster, what a project may change.
+//! Networks and profiles of projects, case by case: what a name means, what stays one in the cluster, what a project may
+//! change.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure here is a failure of the test")]
 
@@ -16,6 +17,7 @@ use basalt_model::network::peer::{self, Peer};
 use basalt_model::network::zone::Zone;
 use basalt_model::network::{Network, NetworkKind, address, check, port};
 use basalt_model::pool::{Pool, PoolKind};
+use basalt_model::profile::Profile;
 use basalt_model::project::Project;
 use basalt_model::secrets::Secrets;
 use basalt_model::{
@@ -450,4 +452,84 @@ fn members_of_level_1_know_nothing_of_it() {
     let mut old = ClusterState { feature_level: 1, ..ClusterState::default() };
     let refused = old.apply(&remove("own/lan0"));
     assert_eq!(refused, Err(Rejected::FeatureLevel { needs: 2, at: 1 }));
+}
+
+/// A profile with a root disk and a limit.
+fn sized(of: &str, name: &str, memory: &str) -> Profile {
+    let root = map(&[("type", "disk"), ("path", "/"), ("pool", "local")]);
+    Profile {
+        project: project(of),
+        name: ProfileName::new(name).unwrap(),
+        description: String::new(),
+        config: map(&[("limits.memory", memory)]),
+        devices: [("root".to_owned(), root)].into(),
+        generation: Generation(1),
+    }
+}
+
+fn update_profile(Profile { project, name, description, config, devices, .. }: Profile) -> Command {
+    Command::Profile(ProfileCommand::Update { project, name, expect: None, description, config, devices })
+}
+
+#[test]
+fn a_project_without_profiles_uses_those_of_the_default_project() {
+    let mut world = World::new();
+    world.ok(Command::Profile(ProfileCommand::Add(sized("default", "web", "1GiB"))));
+    let bounded = [("features.profiles", "false"), ("limits.memory", "2GiB")];
+    world.ok(add_project("guest", &bounded));
+    assert!(!world.0.profiles.keys().any(|(of, _)| *of == project("guest")), "it has none of its own");
+    let own = Command::Profile(ProfileCommand::Add(sized("guest", "web", "1GiB")));
+    assert!(world.refused(own).contains("features.profiles is false"));
+    let id = InstanceId(Uuid::from_u128(1));
+    let Command::Instance(InstanceCommand::Create(mut made)) = create(id, "guest", "c1", &[]) else { unreachable!() };
+    made.spec.devices.clear();
+    made.spec.profiles = vec![ProfileName::new("web").unwrap()];
+    world.ok(Command::Instance(InstanceCommand::Create(made)));
+    let instance = world.0.instances.get(&id).unwrap().clone();
+    let memory = |world: &World| world.0.expanded_config(&instance.project, &instance.spec)["limits.memory"].clone();
+    assert_eq!(memory(&world), "1GiB");
+    // What is done to the profile is done to its users elsewhere, with all that binds them.
+    world.ok(update_profile(sized("default", "web", "2GiB")));
+    assert_eq!(memory(&world), "2GiB");
+    let why = world.refused(update_profile(sized("default", "web", "3GiB")));
+    assert!(why.contains("\"guest\" is limited to 2048MiB"), "{why}");
+    let bare = Profile { devices: Default::default(), ..sized("default", "web", "1GiB") };
+    assert!(world.refused(update_profile(bare)).contains("no root disk"));
+    let (of, name, to) = (project("default"), ProfileName::new("web").unwrap(), ProfileName::new("shop").unwrap());
+    let remove = |name: &ProfileName| ProfileCommand::Remove { project: of.clone(), name: name.clone() };
+    assert!(world.refused(Command::Profile(remove(&name))).contains("used by instance c1"));
+    let rename = ProfileCommand::Rename { project: of.clone(), name: name.clone(), to: to.clone() };
+    world.ok(Command::Profile(rename));
+    assert_eq!(world.0.instances.get(&id).unwrap().spec.profiles, std::slice::from_ref(&to));
+    // A restricted project answers for what it uses.
+    let mut privileged = Profile { name: to, ..sized("default", "web", "1GiB") };
+    privileged.config.insert("security.privileged".into(), "true".into());
+    world.ok(update_profile(privileged));
+    let strict = [("features.profiles", "false"), ("restricted", "true")];
+    let why = world.refused(update_project("guest", &strict));
+    assert!(why.starts_with("restricted.containers.privilege: ") && why.contains("profile \"shop\""), "{why}");
+}
+
+#[test]
+fn whose_profiles_count_is_changed_only_where_nothing_is_lost() {
+    let mut world = World::new();
+    let (yes, no) = ([("features.profiles", "true")], [("features.profiles", "false")]);
+    let held = |world: &World| world.0.profiles.keys().filter(|(of, _)| *of == project("guest")).count();
+    world.ok(add_project("guest", &no));
+    world.ok(update_project("guest", &yes));
+    assert_eq!(held(&world), 1, "the default profile");
+    world.ok(update_project("guest", &no));
+    assert_eq!(held(&world), 0);
+    world.ok(update_project("guest", &[]));
+    world.ok(update_profile(sized("guest", "default", "1GiB")));
+    assert!(world.refused(update_project("guest", &no)).contains("default profile that is not empty"));
+    let empty = Profile { config: BTreeMap::new(), devices: Default::default(), ..sized("guest", "default", "1GiB") };
+    world.ok(update_profile(empty));
+    world.ok(Command::Profile(ProfileCommand::Add(sized("guest", "web", "1GiB"))));
+    assert!(world.refused(update_project("guest", &no)).contains("profile web"));
+    let (of, name) = (project("guest"), ProfileName::new("web").unwrap());
+    world.ok(Command::Profile(ProfileCommand::Remove { project: of, name }));
+    world.logical("lan0", 1);
+    world.instance("guest", "c1", &[("network", "lan0")]);
+    assert!(world.refused(update_project("guest", &no)).contains("instance c1"));
 }

@@ -133,7 +133,7 @@ pub(super) fn coming(state: &ClusterState, instance: &Instance) -> Result<Vec<Sn
 /// Profiles, networks and pools that the spec names must exist; without a root disk there is no home for its data.
 pub(super) fn check_spec(state: &ClusterState, project: &ProjectName, spec: &Spec) -> Outcome {
     for profile in &spec.profiles {
-        if !state.profiles.contains_key(&(project.clone(), profile.clone())) {
+        if state.profile_of(project, profile).is_none() {
             return Err(not_found("profile", profile));
         }
     }

@@ -10,6 +10,8 @@ use crate::{ClusterState, Command, NetworkKey, ProjectName, quota, restriction};
 pub(super) enum Scope {
     Nothing,
     One(ProjectName),
+    /// Of all projects that use the profiles of this one.
+    Profiles(ProjectName),
 }
 
 /// What only commands that bring in or change a spec can do. No wildcard: a new command does not compile until somebody
@@ -27,7 +29,7 @@ pub(super) fn scope(state: &ClusterState, command: &Command) -> Scope {
         | Command::Warning(_) => Scope::Nothing,
         Command::Instance(c) => instance(state, c),
         Command::Profile(ProfileCommand::Add(profile)) => Scope::One(profile.project.clone()),
-        Command::Profile(ProfileCommand::Update { project, .. }) => Scope::One(project.clone()),
+        Command::Profile(ProfileCommand::Update { project, .. }) => Scope::Profiles(project.clone()),
         Command::Profile(ProfileCommand::Rename { .. } | ProfileCommand::Remove { .. }) => Scope::Nothing,
         Command::Project(ProjectCommand::Add(Project { name, .. }) | ProjectCommand::Update { name, .. }) => {
             Scope::One(name.clone())
@@ -89,5 +91,8 @@ pub(super) fn check(state: &ClusterState, scope: &Scope) -> Outcome {
     match scope {
         Scope::Nothing => Ok(()),
         Scope::One(name) => state.projects.get(name).map_or(Ok(()), one),
+        Scope::Profiles(of) => {
+            state.projects.values().filter(|project| state.profile_project(&project.name) == *of).try_for_each(one)
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::instance::{check_devices, check_spec};
 use super::{Outcome, exists, expect_generation, invalid, not_found};
 use crate::command::ProfileCommand;
-use crate::profile::Profile;
+use crate::profile::{FEATURE, Profile};
 use crate::{ClusterState, Generation, ProfileName, ProjectName, Rejected};
 
 pub(super) fn apply(state: &mut ClusterState, command: &ProfileCommand) -> Outcome {
@@ -12,6 +12,10 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProfileCommand) -> Outco
             let key = (profile.project.clone(), profile.name.clone());
             if !state.projects.contains_key(&profile.project) {
                 return Err(not_found("project", &profile.project));
+            }
+            if state.profile_project(&profile.project) != profile.project {
+                let why = format!("{} has no profiles of its own: {FEATURE} is false", profile.project);
+                return Err(invalid("project", why));
             }
             if state.profiles.contains_key(&key) {
                 return Err(exists("profile", &profile.name));
@@ -46,12 +50,11 @@ fn update(state: &mut ClusterState, key: (ProjectName, ProfileName), changed: Pr
     if !same_devices {
         check_devices(&after, &changed.project, &changed.devices)?;
         let (project, name) = &key;
-        let users = state.instances.values().filter(|i| i.project == *project && i.spec.profiles.contains(name));
-        let users: Vec<_> = users.cloned().collect();
+        let users: Vec<_> = state.profile_users(project, name).cloned().collect();
         for user in users {
-            check_spec(&after, project, &user.spec)?;
+            check_spec(&after, &user.project, &user.spec)?;
             super::address::settle(&mut after, &user)?;
-            if after.root_pool(project, &user.spec) != state.root_pool(project, &user.spec) {
+            if after.root_pool(&user.project, &user.spec) != state.root_pool(&user.project, &user.spec) {
                 let why = format!("would change the pool of the root disk of instance {}", user.name);
                 return Err(invalid("devices", why));
             }
@@ -73,8 +76,7 @@ fn rename(state: &mut ClusterState, project: &ProjectName, name: &ProfileName, t
     }
     state.profiles.remove(&key);
     state.profiles.insert(new_key, Profile { name: to.clone(), ..profile });
-    let users: Vec<_> =
-        state.instances.values().filter(|i| i.project == *project && i.spec.profiles.contains(name)).cloned().collect();
+    let users: Vec<_> = state.profile_users(project, name).cloned().collect();
     for mut instance in users {
         for used in instance.spec.profiles.iter_mut().filter(|p| *p == name) {
             *used = to.clone();
@@ -92,7 +94,7 @@ fn remove(state: &mut ClusterState, project: &ProjectName, name: &ProfileName) -
     if !state.profiles.contains_key(&key) {
         return Err(not_found("profile", name));
     }
-    if let Some(user) = state.instances.values().find(|i| i.project == *project && i.spec.profiles.contains(name)) {
+    if let Some(user) = state.profile_users(project, name).next() {
         return Err(Rejected::Busy(format!("profile {name} is used by instance {}", user.name)));
     }
     state.profiles.remove(&key);

@@ -6,8 +6,9 @@ use super::instance::check_devices;
 use super::{Outcome, exists, expect_generation, not_found};
 use crate::command::ProjectCommand;
 use crate::identity::Grant;
+use crate::instance::{Config, Devices};
 use crate::network::{check, own};
-use crate::profile::Profile;
+use crate::profile::{self, Profile};
 use crate::project::Project;
 use crate::{ClusterState, Generation, ProfileName, ProjectName, Rejected};
 
@@ -24,7 +25,9 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProjectCommand) -> Outco
                 generation: found.generation.next(),
                 ..found.clone()
             };
-            update(state, changed, own::has(name, config) != own::has(name, &found.config))
+            let elsewhere = own::has(name, config) != own::has(name, &found.config);
+            let otherwise = profile::has(name, config) != profile::has(name, &found.config);
+            update(state, changed, elsewhere, otherwise)
         }
         ProjectCommand::Rename { name, to } => rename(state, name, to),
         ProjectCommand::Remove(name) => {
@@ -42,30 +45,37 @@ fn add(state: &mut ClusterState, project: &Project) -> Outcome {
         return Err(exists("project", &project.name));
     }
     state.projects.insert(project.name.clone(), Project { generation: Generation(1), ..project.clone() });
-    let profile = ProfileName::default_profile();
-    state.profiles.insert(
-        (project.name.clone(), profile.clone()),
-        Profile {
-            project: project.name.clone(),
-            name: profile,
-            description: format!("Default profile for project {}", project.name),
-            config: Default::default(),
-            devices: Default::default(),
-            generation: Generation(1),
-        },
-    );
+    if profile::has(&project.name, &project.config) {
+        add_default_profile(state, &project.name);
+    }
     Ok(())
 }
 
+fn add_default_profile(state: &mut ClusterState, project: &ProjectName) {
+    let name = ProfileName::default_profile();
+    let profile = Profile {
+        project: project.clone(),
+        name: name.clone(),
+        description: format!("Default profile for project {project}"),
+        config: Config::new(),
+        devices: Devices::new(),
+        generation: Generation(1),
+    };
+    state.profiles.insert((project.clone(), name), profile);
+}
+
 /// Puts `changed` in place, if what the project holds may be as it is under its new configuration. `elsewhere` says
-/// that it has other networks than before.
-fn update(state: &mut ClusterState, changed: Project, elsewhere: bool) -> Outcome {
+/// that it has other networks than before, `otherwise` that it has other profiles.
+fn update(state: &mut ClusterState, changed: Project, elsewhere: bool, otherwise: bool) -> Outcome {
     let name = &changed.name;
     if elsewhere {
         shares_nothing(state, name)?;
     }
     let mut after = state.clone();
     after.projects.insert(name.clone(), changed.clone());
+    if otherwise {
+        switch_profiles(&mut after, name)?;
+    }
     for network in after.networks.values().filter(|network| network.project == *name && !name.is_default()) {
         let refused = |why: Rejected| Rejected::Busy(format!("the project has network {}: {why}", network.name));
         check::network(&after, network).map_err(refused)?;
@@ -78,6 +88,31 @@ fn update(state: &mut ClusterState, changed: Project, elsewhere: bool) -> Outcom
     }
     *state = after;
     Ok(())
+}
+
+/// Gives a project profiles of its own, or takes them away: only while nothing is lost and no instance changes by it.
+fn switch_profiles(state: &mut ClusterState, name: &ProjectName) -> Outcome {
+    let instance = state.instances.values().find(|i| i.project == *name).map(|i| format!("instance {}", i.name));
+    if let Some(holder) = instance.or_else(|| profiled(state, name)) {
+        return Err(Rejected::Busy(format!("{} cannot be changed: the project has {holder}", profile::FEATURE)));
+    }
+    match state.profile_project(name) == *name {
+        true => add_default_profile(state, name),
+        false => {
+            state.profiles.remove(&(name.clone(), ProfileName::default_profile()));
+        }
+    }
+    Ok(())
+}
+
+/// A profile of the project that says anything.
+fn profiled(state: &ClusterState, name: &ProjectName) -> Option<String> {
+    let mut own = state.profiles.values().filter(|profile| profile.project == *name);
+    own.find_map(|p| match p.name == ProfileName::default_profile() {
+        true if p.config.is_empty() && p.devices.is_empty() => None,
+        true => Some("a default profile that is not empty".to_owned()),
+        false => Some(format!("profile {}", p.name)),
+    })
 }
 
 /// Whose networks a project uses is changed only while nothing of it could be on any.

@@ -382,7 +382,12 @@ pub const PROJECT: &[Key] = &[
         "Whether the project has networks, network ACLs and address sets of its own; fixed once it holds anything.",
     ),
     live("features.networks.zones", Check::Bool, "false", "Whether the project has network zones of its own."),
-    key("features.profiles", Check::OneOf(&["true"]), "true", "Each project has profiles of its own."),
+    key(
+        "features.profiles",
+        Check::Bool,
+        "true",
+        "Whether the project has profiles of its own; fixed once it has an instance or a profile but the default one.",
+    ),
     key("features.storage.volumes", Check::OneOf(&["true"]), "true", "Each project has volumes of its own."),
     live("limits.containers", COUNT, "unlimited", "How many containers the project may hold."),
     live("limits.cpu", COUNT, "unlimited", "Sum of limits.cpu of its instances, which must all set it, as a count."),
