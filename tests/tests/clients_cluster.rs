@@ -149,9 +149,8 @@ fn networks(bed: &Bed) {
     bed.shows(&["network", "show", "br7"], &["description: seven"]);
     bed.run(&["network", "rename", "br7", "br8"]);
     // The bridge of the old name is listed as one of the host's own until each member has taken it down.
-    let hidden = wait::until_true("the old bridge is gone", SOON, || {
-        Ok(!bed.run(&["network", "list"]).contains("br7"))
-    });
+    let hidden =
+        wait::until_true("the old bridge is gone", SOON, || Ok(!bed.run(&["network", "list"]).contains("br7")));
     hidden.unwrap();
     bed.run(&["network", "delete", "br8"]);
     // Until the host has taken it down, its bridge is one that nobody manages.

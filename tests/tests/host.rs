@@ -50,8 +50,8 @@ fn exec(node: &Node, name: &str, script: &str) -> String {
     node.basalt(&["exec", name, "--", "sh", "-c", script]).unwrap().trim().to_owned()
 }
 
-/// Waits until the member knows that it runs: a start that was asked for through another may not have got there, and a member
-/// that has just begun again is still catching up.
+/// Waits until the member knows that it runs: of a start through another it hears a moment later, and one that has just
+/// begun again is still catching up.
 fn runs(api: &Api, name: &str) {
     wait::until_true(&format!("{name} runs"), SOON, || Ok(api.status(name)? == "Running")).unwrap();
 }

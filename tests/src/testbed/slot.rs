@@ -33,8 +33,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Takes a free slot. Each process begins to look elsewhere: what one gives back, the suite beside it does not take at
-    /// once, so that a test can see that nothing is left in it.
+    /// Takes a free slot. Each process begins to look elsewhere: what one gives back is not taken at once by the suite
+    /// beside it, so that a test can see that nothing is left in it.
     ///
     /// # Errors
     /// When all are taken or the records cannot be written.

@@ -67,8 +67,9 @@ impl Lab {
     /// Seconds that 10 MB take from one container to another, by the sender's clock.
     fn seconds(&self, from: &str, to: &str, address: IpAddr) -> f64 {
         // Until somebody listens at port 5001.
-        let listen = "(sleep 60 | nc -l -p 5001 | wc -c >/run/count) </dev/null >/dev/null 2>&1 & for i in $(seq 100); do \
-                      grep -qs ':1389 [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6 && break; sleep 0.2; done";
+        let listen = "(sleep 60 | nc -l -p 5001 | wc -c >/run/count) </dev/null >/dev/null 2>&1 & \
+                      for i in $(seq 100); do grep -qs ':1389 .*:0000 0A' /proc/net/tcp /proc/net/tcp6 && break; \
+                      sleep 0.2; done";
         exec(self.node(), to, listen);
         let script = format!(
             "read a x </proc/uptime; dd if=/dev/zero bs=10000 count=1000 2>/dev/null | nc {address} 5001; \

@@ -9,8 +9,9 @@ use super::world::{SOON, World};
 fn seconds(world: &World) -> f64 {
     let to = world.address("c2", false);
     // Until somebody listens at port 5001.
-    let listen = "(sleep 60 | nc -l -p 5001 | wc -c >/run/count) </dev/null >/dev/null 2>&1 & for i in $(seq 100); do \
-                  grep -qs ':1389 [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6 && break; sleep 0.2; done";
+    let listen = "(sleep 60 | nc -l -p 5001 | wc -c >/run/count) </dev/null >/dev/null 2>&1 & \
+                  for i in $(seq 100); do grep -qs ':1389 .*:0000 0A' /proc/net/tcp /proc/net/tcp6 && break; \
+                  sleep 0.2; done";
     world.exec("c2", listen);
     let both = world.exec(
         "c1",
