@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Looks again and again until `look` finds something. An error of `look` counts as "not yet" and is shown when time is up.
+/// Looks again and again until `look` finds something, and once more when time is up. An error of `look` counts as "not
+/// yet" and is shown in the end.
 ///
 /// # Errors
 /// When `within` has passed.
@@ -12,12 +13,14 @@ pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<O
     let begun = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {
+        // Taken before the look: a slow one, or a machine that stood still, must not hide what has come true.
+        let late = begun.elapsed() > within;
         let last = match look() {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => "not yet".to_owned(),
             Err(error) => format!("{error:#}"),
         };
-        if begun.elapsed() > within {
+        if late {
             bail!("{what}: not within {within:?} ({last})");
         }
         std::thread::sleep(pause);

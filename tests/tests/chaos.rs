@@ -101,7 +101,7 @@ fn populate(bed: &Testbed) -> Guests {
 /// One fault and its repair; how long no write was taken.
 fn one_round(bed: &Testbed, load: &Load, guests: &Guests, fault: Fault, pause: Duration) -> Result<Duration> {
     let begun = Instant::now();
-    wait::until_true("the random moment", SECOND, || Ok(begun.elapsed() >= pause))?;
+    wait::until_true("the random moment", 10 * SECOND, || Ok(begun.elapsed() >= pause))?;
     let victim = match fault {
         Fault::KillLeader | Fault::CutLeader(_) => bed.leader()?,
         Fault::KillFollower | Fault::CutFollower(_) => bed.follower()?,
@@ -153,7 +153,10 @@ fn rejoined(bed: &Testbed, node: &Node) -> Result<()> {
     wait::until_true(&format!("{} takes writes again", node.name), 30 * SECOND, || {
         api.run("PATCH", "/1.0", &json!({"config": {"user.back": stamp}})).map(|_| true)
     })?;
-    leader.api().run("PATCH", "/1.0", &json!({"config": {"user.front": stamp}}))?;
+    // Its return may have made another one leader, in the middle of a write too.
+    wait::until_true("the others take writes", 30 * SECOND, || {
+        leader.api().run("PATCH", "/1.0", &json!({"config": {"user.front": stamp}})).map(|_| true)
+    })?;
     wait::until_true(&format!("{} is up to date", node.name), 30 * SECOND, || {
         Ok(api.get("/1.0")?["config"]["user.front"] == stamp.as_str())
     })
@@ -226,12 +229,17 @@ impl Churn {
     fn finish(mut self, bed: &Testbed) -> Result<()> {
         self.end();
         let api = bed.leader()?.api();
-        let names: Vec<String> =
-            api.instances()?.iter().filter_map(|i| i["name"].as_str().map(str::to_owned)).collect();
-        for (name, (asked, gone)) in self.known.lock().unwrap().iter() {
-            ensure!(*asked || names.contains(name), "{name} was made, and is not there");
-            ensure!(!*gone || !names.contains(name), "{name} was deleted, and is there");
-        }
+        let known = self.known.lock().unwrap().clone();
+        // Its own replica may be a moment behind, the leader's too; what is lost stays lost.
+        let names = wait::until("what was acknowledged is so", 30 * SECOND, || {
+            let all = api.instances()?;
+            let names: Vec<String> = all.iter().filter_map(|i| i["name"].as_str().map(str::to_owned)).collect();
+            for (name, (asked, gone)) in &known {
+                ensure!(*asked || names.contains(name), "{name} was made, and is not there");
+                ensure!(!*gone || !names.contains(name), "{name} was deleted, and is there");
+            }
+            Ok(Some(names))
+        })?;
         println!("{} instances made and deleted meanwhile", self.made.load(Ordering::Relaxed));
         for name in names.iter().filter(|n| n.starts_with('t')) {
             wait::until_true(&format!("{name} is deleted"), 60 * SECOND, || {

@@ -5,10 +5,11 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use basalt_tests::compat::{Client, Rows, Terminal};
 use basalt_tests::testbed::{self, Node, Options, Testbed};
-use basalt_tests::{facility, require};
+use basalt_tests::{facility, require, wait};
 
 fn command(node: &Node, arguments: &[&str]) -> Command {
     let mut command = Command::new(testbed::basalt());
@@ -79,8 +80,13 @@ fn join(first: &Node, node: &Node) {
 
 fn members(bed: &Testbed) {
     let node = &bed.nodes[1];
-    let csv = node.basalt(&["cluster", "list", "--format", "csv"]).unwrap();
-    assert_eq!(csv.matches(",ONLINE,").count(), 3, "{csv}");
+    // Asked of one through which nobody has joined.
+    let csv = wait::until("three members", Duration::from_secs(20), || {
+        let csv = node.basalt(&["cluster", "list", "--format", "csv"])?;
+        anyhow::ensure!(csv.matches(",ONLINE,").count() == 3, "{csv}");
+        Ok(Some(csv))
+    })
+    .unwrap();
     assert!(bed.nodes.iter().all(|n| csv.contains(&n.url())), "{csv}");
     assert!(node.basalt(&["cluster", "show", &bed.nodes[2].name]).unwrap().contains(&bed.nodes[2].url()));
     node.basalt(&["cluster", "remove", &bed.nodes[2].name]).unwrap();

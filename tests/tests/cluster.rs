@@ -267,7 +267,7 @@ fn a_dead_member_is_removed_and_its_name_comes_back() {
     assert!(answer.status >= 400, "a member with instances is not removed without force: {:?}", answer.json());
     bed.nodes[1].api().run("DELETE", &format!("{path}?force=1"), &Value::Null).unwrap();
     // A third member lists what its own replica knows, which may be a moment behind.
-    wait::until_true("a third member has heard of it", 10 * SECOND, || Ok(bed.nodes[2].api().members()?.len() == 3))
+    wait::until_true("a third member has heard of it", 20 * SECOND, || Ok(bed.nodes[2].api().members()?.len() == 3))
         .unwrap();
     bed.wait_online(3).unwrap();
     // Nobody listens to what it was.

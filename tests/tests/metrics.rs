@@ -12,6 +12,9 @@ use basalt_tests::testbed::{Options, Testbed};
 use basalt_tests::{facility, host, image, require, wait};
 use serde_json::{Value, json};
 
+/// What is measured now and then is known by then, also where two suites share two cores.
+const SOON: Duration = Duration::from_secs(60);
+
 /// Names that LXD and Incus have, which promtool would have otherwise; ours to keep, not to mend.
 const THEIRS: &[&str] = &[
     "procs_total non-counter metrics should not have \"_total\" suffix",
@@ -85,22 +88,22 @@ fn scrape(place: &Stock, bed: &Testbed) {
     let listen = "--web.listen-address=127.0.0.1:9090";
     let mut server =
         place.service(&[&line[..], &[listen]].concat()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let scraped = wait::until("every member is scraped", Duration::from_secs(60), || {
+    let scraped = wait::until("every member is scraped", SOON, || {
         let up = query(place, "up == 1");
         Ok((up.len() == bed.nodes.len() && query(place, "lxd_memory_RSS_bytes").len() == 2).then_some(()))
     });
+    // Not all are scraped at the same moment, and on a busy machine there may have been an election in between.
+    let led = || Ok((!query(place, "sum(basalt_raft_is_leader) == 1").is_empty()).then_some(()));
+    let scraped = scraped.and_then(|()| wait::until("one member leads", SOON, led));
     let asked = scraped.map(|()| {
-        let leaders = query(place, "sum(basalt_raft_is_leader)");
         let memory = query(place, "lxd_memory_RSS_bytes{name=\"m1\"}");
         let applied = query(place, "min(basalt_raft_applied_index)");
-        (leaders, memory, applied)
+        (memory, applied)
     });
     let _ = server.kill();
     let said = server.wait_with_output().unwrap();
-    let (leaders, memory, applied) =
-        asked.unwrap_or_else(|e| panic!("{e:#}: {}", String::from_utf8_lossy(&said.stderr)));
+    let (memory, applied) = asked.unwrap_or_else(|e| panic!("{e:#}: {}", String::from_utf8_lossy(&said.stderr)));
     let value = |result: &[Value]| result[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
-    assert_eq!(value(&leaders), 1.0);
     assert!(value(&applied) > 1.0);
     assert!(value(&memory) > 0.0);
     // Each member tells of its own instances.
@@ -233,14 +236,13 @@ fn what_a_guest_reads_and_writes_is_counted_where_the_host_counts() {
     let done = bed.nodes[0].basalt_raw(&["exec", "d1", "--", "sh", "-c", script]).unwrap();
     assert!(done.status.success(), "{done:?}");
     const BYTES: f64 = (32 * 64 * 1024) as f64;
-    wait::until_true("what was written is told", Duration::from_secs(30), || {
-        Ok(value("written_bytes").is_some_and(|bytes| bytes >= BYTES))
-    })
-    .unwrap();
-    assert!(value("read_bytes").unwrap() >= BYTES, "{}", page());
+    // A figure may be from the middle of the script.
+    for name in ["written_bytes", "read_bytes"] {
+        let told = || Ok(value(name).is_some_and(|bytes| bytes >= BYTES));
+        wait::until_true(name, SOON, told).unwrap_or_else(|e| panic!("{e:#}: {}", page()));
+    }
     assert!(value("writes_completed").unwrap() >= 1.0 && value("reads_completed").unwrap() >= 1.0);
     check(&page(), "lxd_");
     api.act("d1", "stop", true).unwrap();
-    wait::until_true("a guest that is down has none", Duration::from_secs(20), || Ok(!page().contains("lxd_disk_")))
-        .unwrap();
+    wait::until_true("a guest that is down has none", SOON, || Ok(!page().contains("lxd_disk_"))).unwrap();
 }

@@ -12,8 +12,8 @@ use super::Client;
 use crate::testbed::{self, Node, Options, Testbed};
 use crate::{facility, host, image};
 
-/// Seconds that one command may take.
-const LIMIT: &str = "120";
+/// Seconds that one command may take; a walk through a whole library, or a playbook, is one too.
+const LIMIT: &str = "600";
 
 /// One of the command line clients, and what it needs to be run.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,7 @@ pub struct Terminal {
     /// Of the side that the program has.
     path: String,
     shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
     /// How much of it was matched already.
     read: usize,
 }
@@ -49,15 +51,15 @@ impl Terminal {
         drop((on_terminal, slave));
         let master = File::from(master);
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let (mut reader, seen) = (master.try_clone().context("share the terminal")?, shown.clone());
-        std::thread::spawn(move || {
+        let (mut output, seen) = (master.try_clone().context("share the terminal")?, shown.clone());
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // The end of a terminal is an error (EIO).
-            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
             }
         });
-        Ok(Self { child, master, path, shown, read: 0 })
+        Ok(Self { child, master, path, shown, reader, read: 0 })
     }
 
     /// Everything that was shown so far.
@@ -104,14 +106,17 @@ impl Terminal {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for the program's end.
+    /// Waits for the program's end, and for the last of what it showed.
     ///
     /// # Errors
     /// When it does not end in time.
     pub fn end(&mut self) -> Result<ExitStatus> {
         let ended =
             wait::until("the program on the terminal ends", Duration::from_secs(60), || Ok(self.child.try_wait()?));
-        ended.with_context(|| format!("it shows {:?}", self.shown()))
+        let status = ended.with_context(|| format!("it shows {:?}", self.shown()))?;
+        // Whoever else has the terminal may keep it open: then there is no end to wait for.
+        let _ = wait::until_true("all is read", Duration::from_secs(5), || Ok(self.reader.is_finished()));
+        Ok(status)
     }
 }
 

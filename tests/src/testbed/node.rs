@@ -183,7 +183,7 @@ impl Node {
     pub fn stop(&self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
         let status =
-            wait::until(&format!("{} stops", self.name), Duration::from_secs(40), || match self.process().as_mut() {
+            wait::until(&format!("{} stops", self.name), Duration::from_secs(60), || match self.process().as_mut() {
                 Some(child) => Ok(child.try_wait()?),
                 None => bail!("it was not running"),
             })?;

@@ -34,7 +34,7 @@ pub fn remove(record: &Record) -> Result<()> {
     let namespaces = namespaces(&record.prefix);
     let ids = instance_ids(&record.dir);
     thaw(&record.dir);
-    wait::until_true("processes end", Duration::from_secs(30), || {
+    wait::until_true("processes end", Duration::from_secs(60), || {
         let left = processes(record, &namespaces, &ids);
         for pid in &left {
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
@@ -50,7 +50,7 @@ pub fn remove(record: &Record) -> Result<()> {
         host::try_run(&["umount", "-l", super::path(&record.dir)]);
     }
     // The kernel lets go of a group some moments after its last process.
-    wait::until_true("cgroups are empty", Duration::from_secs(15), || {
+    wait::until_true("cgroups are empty", Duration::from_secs(60), || {
         cgroups(&record.dir).iter().for_each(|folder| remove_cgroup(folder));
         Ok(cgroups(&record.dir).is_empty())
     })?;
@@ -131,7 +131,7 @@ fn zpools(dir: &Path) -> Result<()> {
     for name in names.lines() {
         let status = host::try_run(&["zpool", "status", name]).unwrap_or_default();
         if status.contains(&marker) {
-            wait::until_true(&format!("destroy zpool {name}"), Duration::from_secs(20), || {
+            wait::until_true(&format!("destroy zpool {name}"), Duration::from_secs(60), || {
                 host::run(&["zpool", "destroy", "-f", name]).map(|_| true)
             })?;
         }

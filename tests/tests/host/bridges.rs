@@ -6,7 +6,7 @@ use basalt_tests::testbed::{Node, Testbed};
 use basalt_tests::{facility, host, require, wait};
 use serde_json::{Value, json};
 
-use super::{SECOND, address, cluster, exec};
+use super::{SOON, address, cluster, exec, runs};
 
 /// A node with the network `lab`, `10.77.5.1/24`.
 struct Lab {
@@ -66,7 +66,10 @@ impl Lab {
 
     /// Seconds that 10 MB take from one container to another, by the sender's clock.
     fn seconds(&self, from: &str, to: &str, address: IpAddr) -> f64 {
-        let listen = "(sleep 60 | nc -l -p 5001 | wc -c >/run/count) </dev/null >/dev/null 2>&1 & sleep 0.3";
+        // Until somebody listens at port 5001.
+        let listen = "(sleep 60 | nc -l -p 5001 | wc -c >/run/count) </dev/null >/dev/null 2>&1 & \
+                      for i in $(seq 100); do grep -qs ':1389 .*:0000 0A' /proc/net/tcp /proc/net/tcp6 && break; \
+                      sleep 0.2; done";
         exec(self.node(), to, listen);
         let script = format!(
             "read a x </proc/uptime; dd if=/dev/zero bs=10000 count=1000 2>/dev/null | nc {address} 5001; \
@@ -74,7 +77,7 @@ impl Lab {
         );
         let both = exec(self.node(), from, &script);
         let counted =
-            "for i in $(seq 20); do [ -s /run/count ] && break; sleep 0.2; done; cat /run/count; rm /run/count";
+            "for i in $(seq 100); do [ -s /run/count ] && break; sleep 0.2; done; cat /run/count; rm /run/count";
         assert_eq!(exec(self.node(), to, counted), "10000000", "all of it arrives");
         let (begun, ended) = both.split_once(' ').unwrap();
         ended.parse::<f64>().unwrap() - begun.parse::<f64>().unwrap()
@@ -94,14 +97,12 @@ fn interfaces_carry_no_more_than_they_may() {
     let limit = json!({"limits.egress": "10Mbit"});
     lab.launch("a", &Value::Null);
     let b = lab.launch("b", &Value::Null);
-    // 10 MB are 8 s at 10 Mbit/s, 4 s at 20 and 1.6 s at 50.
-    let free = lab.seconds("a", "b", b);
-    assert!(free < 1.6, "{free}");
+    // 10 MB are 8 s at 10 Mbit/s, 4 s at 20 and 1.6 s at 50. On a busy machine not each time.
+    let free = |what: &str| wait::until_true(what, SOON, || Ok(lab.seconds("a", "b", b) < 1.6)).unwrap();
+    free("nothing is limited");
     lab.set("a", &limit);
-    wait::until_true("the limit is in force", 10 * SECOND, || {
-        Ok(lab.rules("basalt_ports").contains("limit rate over"))
-    })
-    .unwrap();
+    let in_force = || Ok(lab.rules("basalt_ports").contains("limit rate over"));
+    wait::until_true("the limit is in force", SOON, in_force).unwrap();
     let held = lab.seconds("a", "b", b);
     assert!(held > 4.0, "{held}");
 
@@ -111,11 +112,11 @@ fn interfaces_carry_no_more_than_they_may() {
     exec(node, "a", "(sleep 1; reboot) >/dev/null 2>&1 </dev/null &");
     node.kill();
     let gone = || Ok(!std::path::Path::new(&format!("/proc/{pid}")).exists());
-    wait::until_true("it has rebooted", 30 * SECOND, gone).unwrap();
+    wait::until_true("it has rebooted", SOON, gone).unwrap();
     assert!(lab.rules("basalt_ports").contains("limit rate over"));
     node.start().unwrap();
     node.wait_ready().unwrap();
-    wait::until_true("adopted", 30 * SECOND, || Ok(node.api().status("a")? == "Running")).unwrap();
+    runs(&node.api(), "a");
     address(&node.api(), "a");
     let held = lab.seconds("a", "b", b);
     assert!(held > 4.0, "{held}");
@@ -123,7 +124,7 @@ fn interfaces_carry_no_more_than_they_may() {
     // What is received is limited as well, and no limit is none at once.
     lab.set("a", &Value::Null);
     lab.set("b", &json!({"limits.ingress": "10Mbit"}));
-    wait::until_true("only what is received", 10 * SECOND, || {
+    wait::until_true("only what is received", SOON, || {
         let rules = lab.rules("basalt_ports");
         Ok(rules.contains("chain to_") && !rules.contains("chain from_"))
     })
@@ -131,9 +132,8 @@ fn interfaces_carry_no_more_than_they_may() {
     let held = lab.seconds("a", "b", b);
     assert!(held > 4.0, "{held}");
     lab.set("b", &Value::Null);
-    wait::until_true("no rules", 10 * SECOND, || Ok(lab.rules("basalt_ports").is_empty())).unwrap();
-    let free = lab.seconds("a", "b", b);
-    assert!(free < 1.6, "{free}");
+    wait::until_true("no rules", SOON, || Ok(lab.rules("basalt_ports").is_empty())).unwrap();
+    free("nothing is limited any more");
 
     for (more, key) in [
         (json!({"limits.egress": "10MB"}), "devices.eth0.limits.egress"),
@@ -156,24 +156,25 @@ fn interfaces_send_from_their_own_addresses() {
     let a = lab.launch("a", &own);
     assert_eq!(a, IpAddr::from([10, 77, 5, 9]), "DHCP goes through");
     let pings = |from: &str| lab.does("a", &format!("ping -c 1 -W 1 -I {from} {b}"));
-    assert!(pings("10.77.5.9"));
+    wait::until_true("its own address passes", SOON, || Ok(pings("10.77.5.9"))).unwrap();
     exec(lab.node(), "a", "ip addr add 10.77.5.66/24 dev eth0");
     assert!(!pings("10.77.5.66"), "another address");
     exec(lab.node(), "a", "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:66; ip link set eth0 up");
     assert!(!pings("10.77.5.9"), "another hardware address");
     lab.set("a", &json!({"ipv4.address": "10.77.5.9"}));
-    wait::until_true("both are let through", 20 * SECOND, || Ok(pings("10.77.5.9") && pings("10.77.5.66"))).unwrap();
+    wait::until_true("both are let through", SOON, || Ok(pings("10.77.5.9") && pings("10.77.5.66"))).unwrap();
 
     let alone = json!({"security.port_isolation": "true"});
     lab.set("a", &alone);
     lab.set("b", &alone);
-    wait::until_true("they are kept apart", 20 * SECOND, || Ok(!pings("10.77.5.9"))).unwrap();
-    assert!(lab.does("b", "ping -c 1 -W 2 10.77.5.1"));
+    wait::until_true("they are kept apart", SOON, || Ok(!pings("10.77.5.9"))).unwrap();
+    let gateway = || Ok(lab.does("b", "ping -c 1 -W 2 10.77.5.1"));
+    wait::until_true("the gateway is for all", SOON, gateway).unwrap();
     for name in ["a", "b"] {
         lab.node().api().act(name, "stop", true).unwrap();
         lab.node().api().delete(name).unwrap();
     }
-    assert_eq!(lab.rules("basalt_ports"), "", "nothing is left");
+    wait::until_true("nothing is left", SOON, || Ok(lab.rules("basalt_ports").is_empty())).unwrap();
 }
 
 /// What the world outside sees of guests, and they of it.
@@ -192,10 +193,11 @@ fn lists_and_forwards_hold_where_the_bridge_ends() {
         let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 2 {to} {port}");
         host::try_run(&["nsenter", &enter, "sh", "-c", &script]).is_some_and(|page| page.contains("<h1>web</h1>"))
     };
-    let soon = |what: &str, done: &dyn Fn() -> bool| wait::until_true(what, 20 * SECOND, || Ok(done())).unwrap();
+    let soon = |what: &str, done: &dyn Fn() -> bool| wait::until_true(what, SOON, || Ok(done())).unwrap();
     let out = |name: &str| lab.does(name, &format!("ping -c 1 -W 1 {outside}"));
+    let inside = || lab.does("peer", &format!("ping -c 1 -W 1 {web}"));
     soon("the page is served", &|| fetches("10.77.5.20", 80));
-    assert!(out("web"));
+    soon("the way out is open", &|| out("web"));
 
     // A list: what it does not allow does not come in; what guests begin is their own affair.
     let rules = |port: &str| {
@@ -206,11 +208,12 @@ fn lists_and_forwards_hold_where_the_bridge_ends() {
     let assigned = json!({"config": {"security.acls": "web", "security.acls.default.egress.action": "allow"}});
     lab.run("PATCH", "/1.0/networks/lab", &assigned);
     soon("nothing comes in", &|| !fetches("10.77.5.20", 80));
-    assert!(out("web") && lab.does("peer", &format!("ping -c 1 -W 1 {web}")), "inside, and out, all is as before");
+    soon("inside, and out, all is as before", &|| out("web") && inside());
     lab.run("PUT", "/1.0/network-acls/web", &rules("80"));
     soon("the list has changed", &|| fetches("10.77.5.20", 80));
     node.restart().unwrap();
-    assert!(fetches("10.77.5.20", 80) && !fetches("10.77.5.20", 81));
+    soon("the list has outlived the agent", &|| fetches("10.77.5.20", 80));
+    assert!(!fetches("10.77.5.20", 81));
 
     // A list of an interface alone, in place of the network's.
     let alone = json!({"ipv4.address": "10.77.5.20", "security.acls": "none-in",
@@ -219,7 +222,7 @@ fn lists_and_forwards_hold_where_the_bridge_ends() {
     lab.run("PATCH", "/1.0/networks/lab", &json!({"config": {"security.acls": ""}}));
     lab.set("web", &alone);
     soon("nothing comes in", &|| !fetches("10.77.5.20", 80));
-    assert!(out("web") && lab.does("peer", &format!("ping -c 1 -W 1 {web}")));
+    soon("inside, and out, all is as before", &|| out("web") && inside());
     lab.set("web", &json!({"ipv4.address": "10.77.5.20"}));
     soon("all is free again", &|| fetches("10.77.5.20", 80));
     lab.run("PATCH", "/1.0/networks/lab", &assigned);
@@ -230,7 +233,7 @@ fn lists_and_forwards_hold_where_the_bridge_ends() {
     lab.run("POST", "/1.0/networks/lab/forwards", &json!({"listen_address": own, "ports": port}));
     soon("the forward leads in", &|| fetches(&own, 8000));
     let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {own} 8000 | grep -q '<h1>web</h1>'");
-    assert!(lab.does("peer", &script), "for neighbours too ({peer})");
+    soon(&format!("for neighbours too ({peer})"), &|| lab.does("peer", &script));
     let listen = node.api().get("/1.0/networks/lab/forwards").unwrap();
     assert_eq!(listen, json!([format!("/1.0/networks/lab/forwards/{own}")]));
     let port = json!([{"protocol": "tcp", "listen_port": "8443", "target_address": "10.77.5.20"}]);

@@ -58,5 +58,6 @@ fn a_guest_is_a_port_of_its_hosts_switch() {
     }
     let mapped = || switch.vsctl(&["--if-exists", "get", "open", ".", "external-ids:ovn-bridge-mappings"]);
     wait::until_true("the way out goes", SOON, || Ok(mapped()?.trim().is_empty())).unwrap();
-    assert!(switch.vsctl(&["iface-to-br", "eth2"]).is_err());
+    // Its bridge goes after it.
+    wait::until_true("eth2 is free", SOON, || Ok(switch.vsctl(&["iface-to-br", "eth2"]).is_err())).unwrap();
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use basalt_tests::api::Api;
-use basalt_tests::host;
+use basalt_tests::{host, wait};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -99,7 +99,7 @@ impl Place {
         })
     }
 
-    /// Connects, and reads what [`Place::serve`] answers.
+    /// Connects, and reads what [`Place::serve`] answers. One attempt: see [`Place::heard`].
     pub(crate) fn tcp(&self, to: SocketAddr) -> Fate {
         self.within(|| {
             let mut stream = match TcpStream::connect_timeout(&to, SILENCE) {
@@ -113,6 +113,16 @@ impl Place {
                 Err(error) => Fate::of(&error),
             }
         })
+    }
+
+    /// Waits until it is answered by that one, and gives back whom they saw.
+    pub(crate) fn heard(&self, to: SocketAddr, by: &str) -> IpAddr {
+        wait::until(&format!("{} is answered by {by} at {to}", self.name), SOON, || {
+            let fate = self.tcp(to);
+            anyhow::ensure!(fate.by() == Some(by), "{fate:?}");
+            Ok(Some(fate.seen()))
+        })
+        .unwrap()
     }
 
     /// The same with a datagram each way.

@@ -57,16 +57,25 @@ fn operators_are_shown_the_way_and_what_is_wrong_with_it() {
 
     // Any member tells the way: also one that has no instance on it.
     let active = gateway(&world);
-    let state = third.api().get("/1.0/networks/inner/state").unwrap();
-    assert_eq!(state["ovn"]["chassis"], json!(active), "{state}");
-    let info = third.basalt(&["network", "info", "inner"]).unwrap();
-    for part in [&format!("gateway {active}"), "router basalt-net", "switch basalt-net", "c1", "c2", " UP "] {
-        assert!(info.contains(part), "{part:?} is not in {info}");
-    }
+    wait::until("the third tells the way", SOON, || {
+        let state = third.api().get("/1.0/networks/inner/state")?;
+        anyhow::ensure!(state["ovn"]["chassis"] == json!(active), "{state}");
+        let info = third.basalt(&["network", "info", "inner"])?;
+        for part in [&format!("gateway {active}"), "router basalt-net", "switch basalt-net", "c1", "c2", " UP "] {
+            anyhow::ensure!(info.contains(part), "{part:?} is not in {info}");
+        }
+        Ok(Some(()))
+    })
+    .unwrap();
     comes_to(third, &["network", "doctor", "inner"], "inner is healthy", 0);
-    let (text, _) = says(first, &["network", "doctor", "inner", "--format", "json"]).unwrap();
-    let found: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&found["healthy"], found["hosts"].as_object().unwrap().len()), (&json!(true), 3), "{found}");
+    wait::until("the first finds it healthy, too", SOON, || {
+        let (text, _) = says(first, &["network", "doctor", "inner", "--format", "json"])?;
+        let found: Value = serde_json::from_str(&text)?;
+        let hosts = found["hosts"].as_object().map(serde_json::Map::len);
+        anyhow::ensure!((&found["healthy"], hosts) == (&json!(true), Some(3)), "{found}");
+        Ok(Some(()))
+    })
+    .unwrap();
 
     // Where packets go.
     let names: Vec<&str> = world.bed.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -105,7 +114,12 @@ fn operators_are_shown_the_way_and_what_is_wrong_with_it() {
     comes_to(first, &["network", "trace", "c1", &to], "eth0 of c2 on", 1);
     node.start().unwrap();
     node.wait_ready().unwrap();
-    first.api().act("c2", "stop", true).unwrap();
+    // It may have been away for so long that it counts as offline, until it is heard again.
+    wait::until_true("c2 is stopped", SOON, || {
+        let api = first.api();
+        Ok(api.status("c2")? == "Stopped" || api.act("c2", "stop", true).map(|_| true)?)
+    })
+    .unwrap();
 
     // A host whose switch has died, and a database that is away: what is known is told all the same.
     switch.kill();

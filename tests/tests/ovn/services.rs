@@ -165,8 +165,8 @@ fn peers(world: &World, cast: &Cast) {
         case("IPv6", a, d6, Passes),
         case("IPv6, back", &d, *a6, Passes),
     ]);
-    assert_eq!(a.tcp((d4, 7009).into()).seen(), *a4, "peers see each other as they are");
-    assert_eq!(d.tcp((*a6, 7009).into()).seen(), d6);
+    assert_eq!(a.heard((d4, 7009).into(), "d"), *a4, "peers see each other as they are");
+    assert_eq!(d.heard((*a6, 7009).into(), "a"), d6);
     world.run("DELETE", "/1.0/networks/red/peers/lab", &Value::Null);
     hold(&[case("no more", a, d4, Silent), case("no more, IPv6", &d, *a6, Silent)]);
 }

@@ -29,12 +29,12 @@ fn containers_on_different_nodes_talk() {
     assert!(told.iter().any(|a| a["address"] == v4[1].to_string()), "{told:?}");
     let mtu = world.exec("c1", "cat /sys/class/net/eth0/mtu");
     assert_eq!(mtu, "1442", "a packet and Geneve's head fit into 1500");
-    assert!(world.does("c1", "ping -c 1 -W 2 -s 1400 10.200.1.1"), "packets of the MTU's size");
-    let named = world.exec("c1", "nslookup c2.basalt 2>&1 || true");
-    assert!(named.contains(&v4[1].to_string()) && named.contains(&v6[1].to_string()), "by name: {named}");
-    // Not wget: that of Debian's static busybox was seen to end by SIGSEGV.
+    let large = || Ok(world.does("c1", "ping -c 1 -W 2 -s 1400 10.200.1.1"));
+    wait::until_true("packets of the MTU's size", SOON, large).unwrap();
+    world.says("c1", "nslookup c2.basalt 2>&1 || true", &[&v4[1].to_string(), &v6[1].to_string()]);
+    // TCP, over nodes. Not wget: that of Debian's static busybox was seen to end by SIGSEGV.
     let get = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {} 80", v4[2]);
-    assert!(world.exec("c1", &get).contains("<h1>c3</h1>"), "TCP, over nodes");
+    world.says("c1", &get, &["<h1>c3</h1>"]);
 
     // The isolated network is its own world.
     let (i1, i2) = (world.address("i1", false), world.address("i2", false));
@@ -79,7 +79,7 @@ fn packets_leave_by_the_uplink_and_come_back() {
         world.first().api().get("/1.0/networks/inner").unwrap()["config"]["volatile.network.ipv4.address"].clone();
     let beyond = world.beyond();
     let _heard = beyond.serve(&[8007]);
-    let seen = world.place("c1").tcp((out4, 8007).into()).seen();
+    let seen = world.place("c1").heard((out4, 8007).into(), "outside");
     assert_eq!(json!(seen.to_string()), router, "the router's address is shown outside");
     world.address("c1", true);
     world.reaches("c1", out6);

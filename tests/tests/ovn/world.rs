@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::place::{self, Case, Place};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-/// A new port is known everywhere: three controllers and a translator on two cores.
-pub(crate) const SOON: Duration = Duration::from_secs(40);
+/// A new port is known everywhere: three controllers and a translator on two cores, with another suite beside them.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// What the world outside routes to the uplink `outside`, beside its own subnet.
 pub(crate) const ROUTED: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/64"];
 
@@ -80,7 +80,21 @@ impl World {
     }
 
     pub(crate) fn exec(&self, name: &str, script: &str) -> String {
-        self.first().basalt(&["exec", name, "--", "sh", "-c", script]).unwrap().trim().to_owned()
+        self.tried(name, script).unwrap()
+    }
+
+    fn tried(&self, name: &str, script: &str) -> anyhow::Result<String> {
+        Ok(self.first().basalt(&["exec", name, "--", "sh", "-c", script])?.trim().to_owned())
+    }
+
+    /// Waits until a script says something.
+    pub(crate) fn says(&self, name: &str, script: &str, parts: &[&str]) {
+        wait::until(&format!("{name}: {script}: {parts:?}"), SOON, || {
+            let text = self.tried(name, script)?;
+            anyhow::ensure!(parts.iter().all(|part| text.contains(part)), "{text}");
+            Ok(Some(()))
+        })
+        .unwrap();
     }
 
     /// Whether a script succeeds in the container.
@@ -93,7 +107,7 @@ impl World {
         let (family, word) = if v6 { ("-6", "inet6") } else { ("-4", "inet") };
         let script = format!("ip {family} addr show dev eth0 | sed -n 's/.*{word} \\([^/]*\\).*/\\1/p'");
         wait::until(&format!("{name} has an address ({word})"), SOON, || {
-            let text = self.exec(name, &script);
+            let text = self.tried(name, &script)?;
             let all = text.lines().filter_map(|line| line.trim().parse::<IpAddr>().ok());
             Ok(all.into_iter().find(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())))
         })
@@ -115,7 +129,11 @@ impl World {
 
     /// The same, as this node tells it.
     pub(crate) fn place_by(&self, node: &Node, name: &str) -> Place {
-        let pid = node.api().get(&format!("/1.0/instances/{name}/state")).unwrap()["pid"].to_string();
+        let pid = wait::until(&format!("{name} has a process"), SOON, || {
+            let state = node.api().get(&format!("/1.0/instances/{name}/state"))?;
+            Ok(state["pid"].as_u64().filter(|pid| *pid > 0))
+        })
+        .unwrap();
         Place::of_guest(name, format!("/proc/{pid}/ns/net"), node.api())
     }
 

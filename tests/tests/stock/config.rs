@@ -1,8 +1,9 @@
 //! Configuration and devices of instances and of the server, and profiles.
 
 use basalt_tests::compat::Rows;
+use basalt_tests::wait;
 
-use super::Bed;
+use super::{Bed, SOON};
 
 pub(crate) fn rows(rows: &mut Rows, bed: &Bed) {
     bed.run(&[bed.create(), "busybox", "conf"]);
@@ -51,9 +52,10 @@ fn keys(bed: &Bed) {
 fn server(bed: &Bed) {
     bed.run(&["config", "set", "cluster.offline_threshold=25"]);
     assert_eq!(bed.line(&["config", "get", "cluster.offline_threshold"]), "25");
-    // Every member knows.
+    // Every member knows, a moment later.
     for node in &bed.bed.nodes {
-        assert_eq!(node.api().get("/1.0").unwrap()["config"]["cluster.offline_threshold"], "25");
+        let knows = || Ok(node.api().get("/1.0")?["config"]["cluster.offline_threshold"] == "25");
+        wait::until_true(&format!("{} knows", node.name), SOON, knows).unwrap();
     }
     let shown = bed.run(&["config", "show"]);
     assert!(shown.contains("cluster.offline_threshold: \"25\""), "{shown}");
@@ -68,8 +70,8 @@ fn server(bed: &Bed) {
 /// A change of a running guest's limits reaches it.
 fn live(bed: &Bed) {
     bed.run(&["config", "set", "c1", "limits.memory=100MiB"]);
-    let limit = bed.json(&["query", "/1.0/instances/c1/state"])["memory"]["total"].as_u64();
-    assert_eq!(limit, Some(100 << 20));
+    let limit = || bed.json(&["query", "/1.0/instances/c1/state"])["memory"]["total"].as_u64();
+    wait::until_true("the guest is limited", SOON, || Ok(limit() == Some(100 << 20))).unwrap();
     bed.run(&["config", "unset", "c1", "limits.memory"]);
 }
 

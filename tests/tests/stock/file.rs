@@ -2,12 +2,11 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
-use std::time::Duration;
 
 use basalt_tests::compat::Rows;
 use basalt_tests::wait;
 
-use super::Bed;
+use super::{Bed, SOON};
 
 pub(crate) fn rows(rows: &mut Rows, bed: &Bed) {
     rows.row("file: push, pull, mode, owner", || push_pull(bed));
@@ -115,7 +114,7 @@ fn mount(bed: &Bed) {
         let line = [&["sftp", "-q"], &options[..], &["-P", "2022", "-b", "batch", "root@127.0.0.1"]].concat();
         bed.beside(&line).output().unwrap()
     };
-    let done = wait::until("the listener serves", Duration::from_secs(30), || {
+    let done = wait::until("the listener serves", SOON, || {
         let done =
             sftp("get /srv/m/file served\nput served /srv/m/again\nrename /srv/m/again /srv/m/renamed\nls -l /srv/m\n");
         anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -21,6 +21,9 @@ use basalt_tests::compat::{Client, Rows, Stock};
 use basalt_tests::testbed::Testbed;
 use basalt_tests::{require, wait};
 
+/// What hosts, guests and other members do by themselves is done by then, also where two suites share two cores.
+const SOON: Duration = Duration::from_secs(60);
+
 /// What a row has: a client, and an instance `c1` that runs on a node which is neither the leader nor the client's.
 struct Bed {
     client: Stock,
@@ -64,7 +67,7 @@ fn walk(client: Client) {
     stock.run(&["launch", "busybox", "c1", "--target", &home]);
     let bed = Bed { client: stock, bed, home };
     // Its address comes some time after its start, and other members hear of it a moment later.
-    wait::until_true("c1 has an address", Duration::from_secs(30), || {
+    wait::until_true("c1 has an address", SOON, || {
         Ok(bed.tried(&["list", "c1", "--format", "csv", "-c", "4"])?.contains("(eth0)"))
     })
     .unwrap();

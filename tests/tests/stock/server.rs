@@ -3,13 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use basalt_tests::compat::{Client, Rows, Terminal};
 use basalt_tests::wait;
 use serde_json::Value;
 
-use super::Bed;
+use super::{Bed, SOON};
 
 pub(crate) fn rows(rows: &mut Rows, bed: &Bed) {
     rows.row("info: server, resources", || info(bed));
@@ -127,8 +126,7 @@ fn warnings(bed: &Bed) {
         let all = list.as_array().cloned().unwrap_or_default();
         all.into_iter().find(|w| w["entity_url"].as_str().is_some_and(|url| url.starts_with("/1.0/instances/w1")))
     };
-    let soon = Duration::from_secs(20);
-    let found = wait::until("a warning", soon, || Ok(about(&[]))).unwrap();
+    let found = wait::until("a warning", SOON, || Ok(about(&[]))).unwrap();
     assert_eq!((&found["location"], &found["status"]), (&Value::from(bed.home.as_str()), &Value::from("new")));
     let uuid = found["uuid"].as_str().unwrap();
     let shown = bed.run(&["warning", "show", uuid]);
@@ -137,7 +135,7 @@ fn warnings(bed: &Bed) {
     assert_eq!(about(&[]), None, "only what is new is listed");
     assert_eq!(about(&["--all"]).unwrap()["status"], "acknowledged");
     bed.run(&["delete", "w1"]);
-    wait::until_true("it is over", soon, || Ok(about(&["--all"]).is_some_and(|w| w["status"] == "resolved"))).unwrap();
+    wait::until_true("it is over", SOON, || Ok(about(&["--all"]).is_some_and(|w| w["status"] == "resolved"))).unwrap();
     bed.run(&["warning", "delete", uuid]);
     assert_eq!(about(&["--all"]), None);
     let refused = bed.refused(&["warning", "show", uuid]);
@@ -146,8 +144,8 @@ fn warnings(bed: &Bed) {
 
 /// A program that goes on is an operation of the member where it runs, and every member shows it.
 fn operations(bed: &Bed) {
-    let mut child = bed.command(&["exec", "c1", "--", "sleep", "60"]).stdin(Stdio::piped()).spawn().unwrap();
-    let listed = wait::until("the operation is listed", Duration::from_secs(20), || {
+    let mut child = bed.command(&["exec", "c1", "--", "sleep", "600"]).stdin(Stdio::piped()).spawn().unwrap();
+    let listed = wait::until("the operation is listed", SOON, || {
         let list = bed.json(&["operation", "list", "--format", "json"]);
         let found = |o: &&Value| o["class"] == "websocket" && o["status"] == "Running";
         Ok(list.as_array().and_then(|all| all.iter().find(found)).cloned())
@@ -173,7 +171,7 @@ fn monitor(bed: &Bed) {
     let out = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || out.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
     // It is attached some time after its start: what happens is made to happen until it is told.
-    let seen = wait::until("the event arrives", Duration::from_secs(60), || {
+    let seen = wait::until("the event arrives", SOON, || {
         bed.bed.node(&bed.home)?.api().act("c1", "restart", true)?;
         Ok(lines.try_iter().find(|line| line.contains("instance-restarted")))
     });

@@ -2,9 +2,10 @@
 
 use basalt_tests::compat::{Client, Rows, Stock, token};
 use basalt_tests::testbed::Testbed;
+use basalt_tests::wait;
 use serde_json::Value;
 
-use super::Bed;
+use super::{Bed, SOON};
 
 /// The two ways in, each with clients of their own.
 pub(crate) fn join(rows: &mut Rows, client: Client, bed: &Testbed) {
@@ -89,10 +90,19 @@ fn certificates(bed: &Bed) {
     }
     let url = format!("{}/1.0/instances", bed.bed.nodes[2].url());
     let with = ["curl", "-sk", "--cert", "other.crt", "--key", "other.key", &url];
-    let ask = || String::from_utf8_lossy(&bed.beside(&with).output().unwrap().stdout).into_owned();
-    assert!(ask().contains("/1.0/instances/c1"), "{}", ask());
+    // Another member than the client's knows it a moment later.
+    let answers = |part: &str| {
+        wait::until(&format!("{url} answers {part:?}"), SOON, || {
+            let done = bed.beside(&with).output()?;
+            let said = String::from_utf8_lossy(&done.stdout);
+            anyhow::ensure!(said.contains(part), "{said}");
+            Ok(Some(()))
+        })
+        .unwrap();
+    };
+    answers("/1.0/instances/c1");
     trust(bed, &["remove", &fingerprint[..12]]);
-    assert!(ask().contains("not authorized"), "{}", ask());
+    answers("not authorized");
 }
 
 fn tokens(bed: &Bed) {
@@ -124,10 +134,14 @@ fn restricted(bed: &Bed) {
     other.refused(&["config", "set", "user.x=y"]);
     other.refused(&["project", "delete", "fence"]);
     other.run(&["delete", "mine"]);
-    let list = serde_json::from_str::<Value>(&trust(bed, &["list", "--format", "json"])).unwrap();
-    let fenced = list.as_array().unwrap().iter().find(|c| c["name"] == "fenced").unwrap();
+    // Each of the two hears a moment later of what the other has done.
+    let fenced = wait::until("it is listed", SOON, || {
+        let list: Value = serde_json::from_str(&trust(bed, &["list", "--format", "json"]))?;
+        Ok(list.as_array().and_then(|all| all.iter().find(|c| c["name"] == "fenced")).cloned())
+    })
+    .unwrap();
     assert_eq!(fenced["restricted"], true);
     trust(bed, &["remove", fenced["fingerprint"].as_str().unwrap()]);
-    other.refused(&["list"]);
+    wait::until_true("it is not trusted any more", SOON, || Ok(!other.raw(&["list"]).status.success())).unwrap();
     bed.run(&["project", "delete", "fence"]);
 }

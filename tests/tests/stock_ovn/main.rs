@@ -77,7 +77,7 @@ impl Bed<'_> {
     /// The same, once the leader has done its part.
     fn comes_to_show(&self, arguments: &[&str], words: &[&str]) {
         wait::until_true(&format!("{arguments:?} shows {words:?}"), SOON, || {
-            let text = self.run(arguments);
+            let text = self.tried(arguments)?;
             Ok(words.iter().all(|word| text.contains(word)))
         })
         .unwrap();
