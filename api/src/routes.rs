@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod group;
+mod home;
 pub(crate) mod image;
 pub(crate) mod image_alias;
 pub(crate) mod image_export;

@@ -4,6 +4,7 @@ use axum::extract::{FromRequest, Request};
 use basalt_model::instance::{Instance, Phase};
 use serde_json::{Map, Value, json};
 
+use super::home::at_home;
 use crate::call::{Call, Json, Segment};
 use crate::dto::instance::{Console, Exec};
 use crate::dto::operation::Class;
@@ -19,21 +20,17 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// A terminal of nobody's choice.
 const DEFAULT_SIZE: (u16, u16) = (80, 25);
 
-/// The instance, when its home is here; else the answer of its home.
-async fn at_home(
-    call: &Call,
-    name: &str,
-    request: Request,
-) -> Result<Result<(Instance, Request), axum::response::Response>, Error> {
-    let instance = call.instance(name)?;
-    match instance.placement.home() {
-        Some((node, _)) if node == call.me() => Ok(Ok((instance, request))),
-        Some((node, _)) => call.forward(node, request).await.map(Err),
-        None => Err(Error::Refused("Instance is not running".into())),
+/// Refuses what needs a running guest, as far as a quorum knows of none: that it was started may have been told by
+/// another member a moment before this one hears of it.
+async fn must_run(call: &mut Call, name: &str, instance: &Instance) -> Result<(), Error> {
+    if runs(instance).is_ok() {
+        return Ok(());
     }
+    call.confirm().await?;
+    runs(&call.instance(name)?)
 }
 
-fn must_run(instance: &Instance) -> Result<(), Error> {
+fn runs(instance: &Instance) -> Result<(), Error> {
     match instance.phase() {
         Some(Phase::Running) => Ok(()),
         Some(Phase::Frozen) => Err(Error::Refused("Instance is frozen".into())),
@@ -43,13 +40,13 @@ fn must_run(instance: &Instance) -> Result<(), Error> {
     }
 }
 
-pub(crate) async fn exec(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, request) = match at_home(&call, &name, request).await? {
+pub(crate) async fn exec(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, request) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
     let Json(body) = Json::<Exec>::from_request(request, &call.api).await?;
-    must_run(&instance)?;
+    must_run(&mut call, &name, &instance).await?;
     if body.command.is_empty() || body.command[0].is_empty() {
         return Err(Error::invalid("command", "is missing"));
     }
@@ -163,8 +160,8 @@ fn without_sockets(call: &Call, instance: &Instance, body: Exec, request: ExecRe
     reply::operation(&started)
 }
 
-pub(crate) async fn console(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, request) = match at_home(&call, &name, request).await? {
+pub(crate) async fn console(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, request) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -174,7 +171,7 @@ pub(crate) async fn console(call: Call, Segment(name): Segment<String>, request:
         "vga" => return Err(Error::invalid("type", "only virtual machines have a graphical console")),
         other => return Err(Error::invalid("type", format!("{other:?} is neither console nor vga"))),
     }
-    must_run(&instance)?;
+    must_run(&mut call, &name, &instance).await?;
     let size = match (body.width, body.height) {
         (0, _) | (_, 0) => DEFAULT_SIZE,
         size => size,
@@ -192,8 +189,8 @@ pub(crate) async fn console(call: Call, Segment(name): Segment<String>, request:
     reply::operation(&started)
 }
 
-pub(crate) async fn clear_console_log(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, _) = match at_home(&call, &name, request).await? {
+pub(crate) async fn clear_console_log(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -202,11 +199,11 @@ pub(crate) async fn clear_console_log(call: Call, Segment(name): Segment<String>
     reply::empty()
 }
 
-pub(crate) async fn console_log(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+pub(crate) async fn console_log(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
     if call.query("type") == Some("vga") {
         return Err(Error::invalid("type", "only virtual machines have a graphical console"));
     }
-    let (instance, _) = match at_home(&call, &name, request).await? {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };

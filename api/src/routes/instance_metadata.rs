@@ -1,9 +1,9 @@
 //! What an instance keeps of its image: metadata and templates. They lie with the instance's home.
 
 use axum::extract::{FromRequest, Request};
-use axum::response::Response;
 use basalt_model::instance::Instance;
 
+use super::home::at_home;
 use crate::call::{Call, Json, Segment, read_bytes};
 use crate::dto::Map;
 use crate::dto::image_metadata::{ImageMetadata, ImageTemplate};
@@ -12,21 +12,12 @@ use crate::etag;
 use crate::port::parts::{MAX_TEMPLATE, is_template_name};
 use crate::reply::{self, Reply};
 
-async fn at_home(call: &Call, name: &str, request: Request) -> Result<Result<(Instance, Request), Response>, Error> {
-    let instance = call.instance(name)?;
-    match instance.placement.home() {
-        Some((node, _)) if node == call.me() => Ok(Ok((instance, request))),
-        Some((node, _)) => call.forward(node, request).await.map(Err),
-        None => Err(Error::Refused("the instance has no home yet".into())),
-    }
-}
-
 fn happened(call: &Call, what: &str, instance: &Instance) {
     call.happened(what, format!("/1.0/instances/{}", instance.name), Some(&instance.project));
 }
 
-pub(crate) async fn get(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, _) = match at_home(&call, &name, request).await? {
+pub(crate) async fn get(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -36,8 +27,8 @@ pub(crate) async fn get(call: Call, Segment(name): Segment<String>, request: Req
     reply::sync_etag(metadata, &etag)
 }
 
-pub(crate) async fn put(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, request) = match at_home(&call, &name, request).await? {
+pub(crate) async fn put(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, request) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -56,8 +47,8 @@ struct Patch {
     templates: std::collections::BTreeMap<String, ImageTemplate>,
 }
 
-pub(crate) async fn patch(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, request) = match at_home(&call, &name, request).await? {
+pub(crate) async fn patch(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, request) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -112,8 +103,8 @@ fn template(call: &Call) -> Result<String, Error> {
 }
 
 /// All names, or the content of the one that `path` names.
-pub(crate) async fn templates(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, _) = match at_home(&call, &name, request).await? {
+pub(crate) async fn templates(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -125,8 +116,8 @@ pub(crate) async fn templates(call: Call, Segment(name): Segment<String>, reques
     Ok(reply::raw("application/octet-stream", content))
 }
 
-pub(crate) async fn set_template(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, request) = match at_home(&call, &name, request).await? {
+pub(crate) async fn set_template(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, request) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -137,8 +128,8 @@ pub(crate) async fn set_template(call: Call, Segment(name): Segment<String>, req
     reply::empty()
 }
 
-pub(crate) async fn remove_template(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let (instance, _) = match at_home(&call, &name, request).await? {
+pub(crate) async fn remove_template(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };

@@ -1,9 +1,8 @@
 //! Logs of instances: the engine's, the console's, and recorded output of programs. They lie with the instance's home.
 
 use axum::extract::Request;
-use axum::response::Response;
-use basalt_model::instance::Instance;
 
+use super::home::at_home;
 use crate::call::{Call, Segment};
 use crate::error::Error;
 use crate::reply::{self, Reply};
@@ -11,22 +10,13 @@ use crate::reply::{self, Reply};
 const ENGINE_LOG: &str = "lxc.log";
 const CONSOLE_LOG: &str = "console.log";
 
-async fn at_home(call: &Call, name: &str, request: Request) -> Result<Result<Instance, Response>, Error> {
-    let instance = call.instance(name)?;
-    match instance.placement.home() {
-        Some((node, _)) if node == call.me() => Ok(Ok(instance)),
-        Some((node, _)) => call.forward(node, request).await.map(Err),
-        None => Err(Error::NotFound("Log".into())),
-    }
-}
-
 pub(crate) async fn list(call: Call, Segment(name): Segment<String>) -> Reply {
     call.instance(&name)?;
     reply::sync([ENGINE_LOG, CONSOLE_LOG].map(|file| format!("/1.0/instances/{name}/logs/{file}")))
 }
 
-pub(crate) async fn get(call: Call, Segment((name, file)): Segment<(String, String)>, request: Request) -> Reply {
-    let instance = match at_home(&call, &name, request).await? {
+pub(crate) async fn get(mut call: Call, Segment((name, file)): Segment<(String, String)>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -38,8 +28,8 @@ pub(crate) async fn get(call: Call, Segment((name, file)): Segment<(String, Stri
     Ok(reply::raw("application/octet-stream", log))
 }
 
-pub(crate) async fn list_recordings(call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
-    let instance = match at_home(&call, &name, request).await? {
+pub(crate) async fn list_recordings(mut call: Call, Segment(name): Segment<String>, request: Request) -> Reply {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -48,11 +38,11 @@ pub(crate) async fn list_recordings(call: Call, Segment(name): Segment<String>, 
 }
 
 pub(crate) async fn get_recording(
-    call: Call,
+    mut call: Call,
     Segment((name, file)): Segment<(String, String)>,
     request: Request,
 ) -> Reply {
-    let instance = match at_home(&call, &name, request).await? {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };
@@ -61,11 +51,11 @@ pub(crate) async fn get_recording(
 }
 
 pub(crate) async fn delete_recording(
-    call: Call,
+    mut call: Call,
     Segment((name, file)): Segment<(String, String)>,
     request: Request,
 ) -> Reply {
-    let instance = match at_home(&call, &name, request).await? {
+    let (instance, _) = match at_home(&mut call, &name, request).await? {
         Ok(here) => here,
         Err(answer) => return Ok(answer),
     };

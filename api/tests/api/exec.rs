@@ -175,6 +175,27 @@ async fn without_sockets() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_behind_asks_before_it_refuses() {
+    let world = World::of(1).await;
+    let client = world.client();
+    let behind = |view| *world.shared.behind.lock().unwrap() = view;
+    let unmade = world.state();
+    world.create("c1", false).await;
+    let stopped = world.state();
+    client.done(client.put("/1.0/instances/c1/state", json!({"action": "start"})).await).await;
+    for older in [unmade, stopped] {
+        behind(Some(older));
+        let body = json!({"command": ["true"]});
+        let made = client.post("/1.0/instances/c1/exec", body).await;
+        assert_eq!(made.code, 202, "{}", made.json());
+        let missing = client.post("/1.0/instances/c9/exec", json!({"command": ["true"]})).await.error(404);
+        assert_eq!(missing, "Instance not found");
+        behind(None);
+        client.get(&format!("{}/wait?timeout=20", made.json()["operation"].as_str().unwrap())).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn on_another_member_through_this_one() {
     let world = World::of(2).await;
     world.create_on("c1", true, "?target=node2").await;
