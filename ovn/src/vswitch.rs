@@ -36,7 +36,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("Open_vSwitch", &["bridges", "external_ids", "ovs_version", "next_cfg", "cur_cfg"]),
     ("Bridge", &["name", "datapath_type", "ports", "fail_mode"]),
     ("Port", &["name", "interfaces"]),
-    ("Interface", &["name", "external_ids", "ofport", "error"]),
+    ("Interface", &["name", "external_ids", "ofport", "error", "admin_state"]),
 ];
 /// How often a change is worked out anew when somebody else was faster.
 const TRIES: usize = 4;
@@ -93,6 +93,8 @@ pub struct BoundPort {
     pub ofport: Option<i64>,
     /// Why it could not.
     pub error: Option<String>,
+    /// Whether the device is switched off on the host.
+    pub off: bool,
     /// Whether the flows of the logical port are in place.
     pub installed: bool,
 }

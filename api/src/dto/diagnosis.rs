@@ -60,6 +60,8 @@ pub struct HostPort {
     pub plugged: bool,
     /// What the switch says against it.
     pub error: String,
+    /// Whether it is switched off on the host.
+    pub off: bool,
 }
 
 /// `GET /1.0/network-trace`.

@@ -209,7 +209,8 @@ fn for_shell(nic: &Nic, names: &[&str]) -> Result<(), Error> {
 }
 
 /// Tells a switch of a new interface, each time before the guest's init runs. A guest that reboots must come up even
-/// when the switch is away: once that is back, it takes what there is.
+/// when the switch is away: once that is back, it takes what there is. The interface is switched on once more at the end:
+/// a switch that took it while the engine switched it on may have undone that.
 fn tell(nic: &Nic, to: &SwitchPort) -> Result<String, Error> {
     let (host, bridge, database) = (&nic.host_name, &to.bridge, to.database.to_string_lossy());
     for_shell(nic, &[host, &nic.name, bridge])?;
@@ -223,7 +224,7 @@ fn tell(nic: &Nic, to: &SwitchPort) -> Result<String, Error> {
     let id = |key: &&str| format!("\"external_ids:{key}=\\\"{}\\\"\"", to.port);
     let ids = to.keys.iter().map(id).collect::<Vec<_>>().join(" ");
     // A shell of its own, as the engine's takes nothing but a program; what the engine adds is of no use.
-    Ok(format!("/bin/sh -c '{plain}; {anew} -- set interface {host} {ids}; :' #"))
+    Ok(format!("/bin/sh -c '{plain}; {anew} -- set interface {host} {ids}; /sbin/ip link set dev {host} up; :' #"))
 }
 
 fn disk_entry(disk: &Disk) -> Result<String, Error> {

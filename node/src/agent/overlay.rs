@@ -32,8 +32,8 @@ use basalt_driver::{Joined, SwitchPort};
 use basalt_model::instance::Instance;
 use basalt_model::network::{address, port};
 use basalt_model::{Cluster, ClusterState, InstanceId, StateView};
-use basalt_net::Host;
-use basalt_ovn::vswitch::{Facts, MARK, Switch};
+use basalt_net::{Host, IfName};
+use basalt_ovn::vswitch::{BoundPort, Facts, MARK, Switch};
 use basalt_runtime::{CommandRunner, chain};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -107,8 +107,10 @@ impl Overlay {
             }
             None => BTreeMap::new(),
         };
-        let bound: BTreeMap<String, String> = match self.bound().await {
-            Ok(all) => all.into_iter().filter(|(_, port)| owner(port) == Some(id)).collect(),
+        let bound: BTreeMap<String, BoundPort> = match self.bound().await {
+            Ok(all) => {
+                all.into_iter().filter(|p| owner(&p.iface_id) == Some(id)).map(|p| (p.interface.clone(), p)).collect()
+            }
             // A host whose switch is away: what has no ports loses none.
             Err(_) if wanted.is_empty() => return Ok(()),
             Err(why) => return Err(why),
@@ -116,9 +118,13 @@ impl Overlay {
         for interface in bound.keys().filter(|name| !wanted.contains_key(*name)) {
             self.unbind(interface).await?;
         }
-        for (interface, port) in wanted.iter().filter(|(name, port)| bound.get(*name) != Some(*port)) {
+        let is = |interface: &String, port: &String| bound.get(interface).is_some_and(|found| found.iface_id == *port);
+        for (interface, port) in wanted.iter().filter(|(interface, port)| !is(interface, port)) {
             let bridge = &self.options.integration_bridge;
             self.switch.bind_port(bridge, interface, port).await.map_err(|e| chain(&e))?;
+        }
+        for interface in wanted.keys().filter(|name| bound.get(*name).is_some_and(|found| found.off)) {
+            self.switch_on(interface).await;
         }
         Ok(())
     }
@@ -171,9 +177,21 @@ impl Overlay {
     }
 
     /// Interfaces that are bound to a port of an instance, ours to unbind.
-    async fn bound(&self) -> Result<Vec<(String, String)>, String> {
+    async fn bound(&self) -> Result<Vec<BoundPort>, String> {
         let bound = self.switch.ports().await.map_err(|e| chain(&e))?;
-        Ok(bound.into_iter().map(|p| (p.interface, p.iface_id)).filter(|(_, port)| owner(port).is_some()).collect())
+        Ok(bound.into_iter().filter(|port| owner(&port.iface_id).is_some()).collect())
+    }
+
+    /// Switches on an interface that a guest is behind. A switch in userspace reads the flags of a device that it takes,
+    /// and writes them back with its own: when the device was switched on between the two, that is undone (seen with Open
+    /// vSwitch 3.1, once in a hundred starts).
+    async fn switch_on(&self, interface: &str) {
+        let Ok(name) = IfName::new(interface) else { return };
+        match self.host.ensure_up(&name).await {
+            Ok(()) => tracing::info!(interface, "it was off, and is switched on"),
+            // It may be gone with its guest.
+            Err(error) => tracing::debug!(interface, error = chain(&error), "it is off, and stays so"),
+        }
     }
 
     async fn unbind(&self, interface: &str) -> Result<(), String> {
@@ -189,13 +207,13 @@ impl Overlay {
         let stray = |view: &ClusterState, port: &str| {
             owner(port).is_some_and(|id| !view.concerning(parts.me).any(|instance| instance.id == id))
         };
-        let strays: Vec<_> = bound.into_iter().filter(|(_, port)| stray(view, port)).collect();
+        let strays: Vec<_> = bound.into_iter().filter(|port| stray(view, &port.iface_id)).collect();
         if strays.is_empty() {
             return;
         }
         let Ok(fresh) = parts.cluster.linearizable().await else { return };
-        for (interface, port) in strays.into_iter().filter(|(_, port)| stray(&fresh, port)) {
-            tracing::warn!(interface, port, "removing a leaked port");
+        for BoundPort { interface, iface_id, .. } in strays.into_iter().filter(|port| stray(&fresh, &port.iface_id)) {
+            tracing::warn!(interface, port = iface_id, "removing a leaked port");
             if let Err(why) = self.unbind(&interface).await {
                 tracing::warn!(why, "the leaked port could not be removed");
             }

@@ -117,7 +117,7 @@ impl NodeSight {
         let port = |port: basalt_ovn::vswitch::BoundPort| {
             let plugged = port.bridge.is_some() && port.ofport.is_some_and(|number| number > 0);
             let error = port.error.unwrap_or_default();
-            (port.iface_id, wire::HostPort { interface: port.interface, plugged, error })
+            (port.iface_id, wire::HostPort { interface: port.interface, plugged, error, off: port.off })
         };
         wire::Host {
             chassis: facts.system_id.unwrap_or_default(),
@@ -162,8 +162,8 @@ async fn ask(northbound: &dyn Northbound) -> Result<i64, Error> {
 
 fn heard(host: &wire::Host) -> Host {
     let port = |(name, port): (&String, &wire::HostPort)| {
-        let wire::HostPort { interface, plugged, error } = port.clone();
-        (name.clone(), HostPort { interface, plugged, error })
+        let wire::HostPort { interface, plugged, error, off } = port.clone();
+        (name.clone(), HostPort { interface, plugged, error, off })
     };
     Host {
         chassis: Some(host.chassis.clone()).filter(|name| !name.is_empty()),

@@ -25,6 +25,8 @@ pub struct HostPort {
     pub plugged: bool,
     /// What the switch says against it.
     pub error: String,
+    /// Whether it is switched off on the host.
+    pub off: bool,
 }
 
 /// Compares one network with the switches of `hosts`, by the names of the members.
@@ -60,6 +62,12 @@ fn ports(wanted: &Wanted, member: &str, host: &Host) -> Vec<Finding> {
                 format!("the switch cannot take {} ({}): {}", found.interface, port.label, found.error)
             }
             Some(found) if !found.plugged => format!("the switch has not taken {} ({})", found.interface, port.label),
+            Some(found) if found.off => {
+                let what = format!("{} ({}) is switched off", found.interface, port.label);
+                let remedy = format!("does basaltd run on {member}? Else there: ip link set {} up", found.interface);
+                all.push(Finding::wrong(Station::Port, what, remedy).on(member));
+                continue;
+            }
             Some(_) => continue,
         };
         let remedy = format!("does ovs-vswitchd run on {member}? Else restart the instance: that plugs it in anew");
@@ -83,7 +91,7 @@ mod tests {
         };
         let wanted =
             Wanted { mtu: 1442, ports: vec![port(1, true), port(2, true), port(3, false)], ..Wanted::default() };
-        let plugged = HostPort { interface: "v1".into(), plugged: true, error: String::new() };
+        let plugged = HostPort { interface: "v1".into(), plugged: true, ..HostPort::default() };
         let host = |n: u8, ports: &[(&str, HostPort)]| Host {
             chassis: Some(format!("ch{n}")),
             room: Some(1442),
@@ -100,6 +108,8 @@ mod tests {
             ask(vec![host(1, &[]), second.clone()]),
             [("node1".to_owned(), "eth0 of c1 is on no bridge of the switch".to_owned())]
         );
+        let off = HostPort { off: true, ..plugged.clone() };
+        assert_eq!(ask(vec![host(1, &[("p1", off)])])[0].1, "v1 (eth0 of c1) is switched off");
         let broken = HostPort { plugged: false, error: "no such device".into(), ..plugged };
         assert!(ask(vec![host(1, &[("p1", broken)])])[0].1.contains("no such device"));
         let tight = Host { room: Some(1342), ..second };

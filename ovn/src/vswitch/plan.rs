@@ -82,6 +82,7 @@ fn bound(tables: &Tables, wanted: impl Fn(&Datum) -> bool) -> Vec<BoundPort> {
             // -1 is a failure, and `error` has it.
             ofport: row.get("ofport").and_then(Datum::as_integer).filter(|n| *n > 0),
             error: text("error"),
+            off: row.get("admin_state").and_then(Datum::as_str) == Some("down"),
             installed: external.get("ovn-installed") == Some("true"),
         });
     }

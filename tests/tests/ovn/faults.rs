@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use basalt_tests::testbed::Node;
-use basalt_tests::{facility, require, wait};
+use basalt_tests::{facility, host, require, wait};
 use serde_json::json;
 
 use super::world::{SECOND, SOON, World};
@@ -226,7 +226,7 @@ fn keys(world: &World) -> Vec<String> {
     keys
 }
 
-/// Somebody takes a guest's port off the switch: it is back long before the timer.
+/// Somebody takes a guest's port off the switch, or switches it off: it is back long before the timer.
 #[test]
 fn a_port_that_somebody_deletes_is_plugged_in_again() {
     require!(facility::ovn());
@@ -243,5 +243,10 @@ fn a_port_that_somebody_deletes_is_plugged_in_again() {
     let begun = Instant::now();
     wait::until_true("the port is there again", HEALED, || Ok(switch.bound()? == bound)).unwrap();
     println!("measured: plugged in again after {:.1} s", begun.elapsed().as_secs_f64());
+    world.reaches("c1", other);
+    let link = |words: &[&str]| host::run(&[&["ip", "-n", &world.first().netns, "link"], words].concat()).unwrap();
+    link(&["set", "dev", &bound[0].0, "down"]);
+    let up = || Ok(link(&["show", "dev", &bound[0].0]).contains(",UP"));
+    wait::until_true("the port is on again", HEALED, up).unwrap();
     world.reaches("c1", other);
 }

@@ -24,9 +24,8 @@ use basalt_tests::{facility, host, image, require, wait};
 /// The clients that know networks.
 const CLIENTS: [Client; 3] = [Client::Lxc, Client::Incus, Client::Basalt];
 
-/// A new port is known everywhere: three controllers and a translator on two cores. And an address
-/// that is given out anew is that of its former holder to its neighbours, for up to a minute.
-const SOON: Duration = Duration::from_secs(120);
+/// A new port is known everywhere: three controllers and a translator on two cores, with other suites beside.
+const SOON: Duration = Duration::from_secs(60);
 
 /// What a row has: a client, and a running container `web` (by every client) on the network `inner` behind the uplink
 /// `outside`.

@@ -135,7 +135,7 @@ fn unseen_bridges_are_joined_by_a_hook() {
     let script = "/bin/sh -c '/usr/bin/nsenter -t $LXC_PID -n /sbin/ethtool -K e tx off; \
         /usr/bin/ovs-vsctl --timeout=10 \"--db=unix:/run/db.sock\" --if-exists del-port v1; \
         /usr/bin/ovs-vsctl --timeout=10 \"--db=unix:/run/db.sock\" --may-exist add-port br-int v1 \
-        -- set interface v1 \"external_ids:iface-id=\\\"net-1 e\\\"\" \"external_ids:own=\\\"net-1 e\\\"\"; :' #";
+        -- set interface v1 \"external_ids:iface-id=\\\"net-1 e\\\"\" \"external_ids:own=\\\"net-1 e\\\"\"; /sbin/ip link set dev v1 up; :' #";
     assert!(text.contains(&format!("lxc.hook.start-host = {script}\n")), "{text}");
     guest.nics[0].joined = Joined::Kernel;
     let text = render(&guest, &places, &host(unified())).unwrap();

@@ -1,4 +1,5 @@
-//! Whether anybody takes our ports off the switch: their instances are looked at again at once, not with the timer.
+//! Whether anybody takes our ports off the switch, or switches them off: their instances are looked at again at once, not
+//! with the timer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +16,21 @@ use super::{Overlay, owner};
 struct Seen {
     /// The bridge and the logical port of each interface of an instance.
     ports: BTreeMap<String, (Option<String>, String)>,
+    /// Interfaces that are switched off, with their logical ports.
+    off: BTreeMap<String, String>,
     bridges: BTreeSet<String>,
 }
 
 impl Seen {
     fn of(ports: Vec<BoundPort>, bridges: BTreeSet<String>) -> Self {
-        let ours = ports.into_iter().filter(|port| owner(&port.iface_id).is_some());
-        Seen { ports: ours.map(|port| (port.interface, (port.bridge, port.iface_id))).collect(), bridges }
+        let ours: Vec<BoundPort> = ports.into_iter().filter(|port| owner(&port.iface_id).is_some()).collect();
+        let off = ours.iter().filter(|port| port.off).map(|port| (port.interface.clone(), port.iface_id.clone()));
+        let off = off.collect();
+        Seen {
+            ports: ours.into_iter().map(|port| (port.interface, (port.bridge, port.iface_id))).collect(),
+            off,
+            bridges,
+        }
     }
 
     fn read(tables: &Tables) -> Self {
@@ -29,10 +38,11 @@ impl Seen {
         Seen::of(ports(tables), bridges.collect())
     }
 
-    /// Instances of ports that were there and are not, or are otherwise.
+    /// Instances of ports that were there and are not, or are otherwise, and of those that are off now.
     fn lost(&self, now: &Seen) -> BTreeSet<InstanceId> {
         let gone = self.ports.iter().filter(|(interface, port)| now.ports.get(*interface) != Some(*port));
-        gone.filter_map(|(_, (_, port))| owner(port)).collect()
+        let off = now.off.iter().filter(|(interface, _)| !self.off.contains_key(*interface));
+        gone.map(|(_, (_, port))| port).chain(off.map(|(_, port)| port)).filter_map(|port| owner(port)).collect()
     }
 }
 
@@ -77,6 +87,7 @@ mod tests {
             iface_id: basalt_model::network::port_name(7, id, "eth0"),
             ofport: None,
             error: None,
+            off: false,
             installed: false,
         }
     }
@@ -93,6 +104,14 @@ mod tests {
         let mut more = full();
         more.push(port("c", id(3), Some("br-int")));
         assert_eq!(before.lost(&seen(more)), BTreeSet::new(), "what is new is nobody's loss");
+        let off = || {
+            let mut all = full();
+            all[1].off = true;
+            seen(all)
+        };
+        assert_eq!(before.lost(&off()), BTreeSet::from([id(2)]));
+        assert_eq!(off().lost(&off()), BTreeSet::new(), "it was looked at when it went off");
+        assert_eq!(off().lost(&before), BTreeSet::new());
         // Ports of other programs are no concern of ours.
         let foreign = BoundPort { iface_id: "vm1".into(), ..port("f", id(4), None) };
         assert_eq!(seen(vec![foreign]), seen(Vec::new()));
