@@ -1,6 +1,7 @@
 //! Copies of images: so many members hold each that losing one loses none. Every member works out by itself whether it
 //! is one of those that are missing, and all come to the same answer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,9 @@ fn wanted(view: &StateView, me: NodeId) -> Vec<Image> {
         others.sort_by_key(|node| rank(&image.fingerprint, *node));
         others.iter().take(wanted.saturating_sub(held)).any(|node| *node == me)
     };
-    view.images.values().filter(lacks).cloned().collect()
+    // The files of several images may be the same.
+    let mut seen = BTreeSet::new();
+    view.images.values().filter(lacks).filter(|image| seen.insert(&image.fingerprint)).cloned().collect()
 }
 
 /// The same order on every member, another one for each image: copies spread.
@@ -97,7 +100,7 @@ async fn announce(cluster: &dyn Cluster, image: &Fingerprint, me: NodeId) {
 mod tests {
     use super::*;
     use basalt_model::member::{Announcement, Duty, Health, Member};
-    use basalt_model::{ClusterState, MemberName, Timestamp, Version};
+    use basalt_model::{ClusterState, MemberName, ProjectName, Timestamp, Version};
 
     fn state(members: u64, holders: &[u64], replicas: Option<&str>) -> ClusterState {
         let mut state = ClusterState::default();
@@ -123,6 +126,7 @@ mod tests {
             state.members.insert(NodeId(id), member);
         }
         let image = Image {
+            project: ProjectName::default_project(),
             fingerprint: Fingerprint::new("a".repeat(64)).unwrap(),
             kind: basalt_model::instance::Kind::Container,
             architecture: "x86_64".into(),
@@ -141,7 +145,7 @@ mod tests {
             update_source: None,
             profiles: None,
         };
-        state.images.insert(image.fingerprint.clone(), image);
+        state.images.insert(image.id(), image);
         if let Some(replicas) = replicas {
             state.config.insert("cluster.images_minimal_replica".into(), replicas.into());
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use basalt_model::command::ImageCommand;
 use basalt_model::image::Image;
-use basalt_model::{Command, Fingerprint, NodeId, PoolName, StateView};
+use basalt_model::{Command, Fingerprint, NodeId, PoolName, ProjectName, StateView};
 use basalt_storage::image::{ImageFiles, ImageStore};
 use basalt_storage::{Origin, Progress, VolumeStore};
 
@@ -28,7 +28,25 @@ pub struct ImageShelf {
     /// One at a time: whoever comes second finds the work done.
     busy: tokio::sync::Mutex<()>,
     /// Uploaded or fetched, and not yet in the replicated state: not to be swept.
-    pending: Mutex<BTreeMap<Fingerprint, Instant>>,
+    pending: Mutex<BTreeMap<Fingerprint, Awaited>>,
+}
+
+/// Files whose image is still to come.
+#[derive(Debug)]
+struct Awaited {
+    since: Instant,
+    /// Projects that had an image of these files already: it is none of theirs that is awaited.
+    had: BTreeSet<ProjectName>,
+}
+
+impl Awaited {
+    fn is_over(&self, fingerprint: &Fingerprint, view: &StateView) -> bool {
+        owners(view, fingerprint).any(|owner| !self.had.contains(owner))
+    }
+}
+
+fn owners<'a>(view: &'a StateView, fingerprint: &'a Fingerprint) -> impl Iterator<Item = &'a ProjectName> {
+    view.images.keys().filter(move |id| id.name == *fingerprint).map(|id| &id.project)
 }
 
 /// An image that did not get into the replicated state for so long never will: its operation has failed.
@@ -40,14 +58,15 @@ impl ImageShelf {
         ImageShelf { store, fetch, busy: tokio::sync::Mutex::default(), pending: Mutex::default() }
     }
 
-    /// Keeps `fingerprint` from being swept until the replicated state knows it.
-    pub fn protect(&self, fingerprint: Fingerprint) {
-        self.pending().insert(fingerprint, Instant::now());
+    /// Keeps `fingerprint` from being swept until another project has an image of it than have one in `view`.
+    pub fn protect(&self, fingerprint: Fingerprint, view: &StateView) {
+        let had = owners(view, &fingerprint).cloned().collect();
+        self.pending().insert(fingerprint, Awaited { since: Instant::now(), had });
     }
 
     /// What the replicated state knows needs no protection any more: it may go as soon as it is removed there.
     pub(super) fn known(&self, view: &StateView) {
-        self.pending().retain(|fingerprint, _| !view.images.contains_key(fingerprint));
+        self.pending().retain(|fingerprint, awaited| !awaited.is_over(fingerprint, view));
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Instant>> {
@@ -115,7 +134,7 @@ impl ImageShelf {
         }
         let _one = self.busy.lock().await;
         if !store.has_image(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
-            let image = view.images.get(fingerprint).ok_or_else(|| format!("image {fingerprint} no longer exists"))?;
+            let image = view.image_with(fingerprint).ok_or_else(|| format!("image {fingerprint} no longer exists"))?;
             let files = self.files_locked(parts.me, image, |node| view.online(node)).await?;
             tracing::info!(image = %fingerprint, %pool, "unpacking");
             store.ensure_image(fingerprint, &files, &Progress::new()).await.map_err(|e| basalt_runtime::chain(&e))?;
@@ -130,7 +149,7 @@ impl ImageShelf {
         Ok(Origin::Image(fingerprint))
     }
 
-    /// Removes files and unpacked copies of images that the cluster no longer has.
+    /// Removes files and unpacked copies of images that no project has any more.
     pub(super) async fn sweep(&self, parts: &Parts, view: &StateView) {
         let _one = self.busy.lock().await;
         let mut here: BTreeSet<Fingerprint> = self.store.list().await.unwrap_or_default().into_iter().collect();
@@ -139,14 +158,18 @@ impl ImageShelf {
         }
         {
             let mut pending = self.pending();
-            pending.retain(|fingerprint, since| !view.images.contains_key(fingerprint) && since.elapsed() < PENDING);
-            here.retain(|fingerprint| !view.images.contains_key(fingerprint) && !pending.contains_key(fingerprint));
+            pending.retain(|fingerprint, awaited| {
+                !awaited.is_over(fingerprint, view) && awaited.since.elapsed() < PENDING
+            });
+            let known = view.fingerprints();
+            here.retain(|fingerprint| !known.contains(fingerprint) && !pending.contains_key(fingerprint));
         }
         if here.is_empty() {
             return;
         }
         let Ok(fresh) = parts.cluster.linearizable().await else { return };
-        for fingerprint in here.into_iter().filter(|fingerprint| !fresh.images.contains_key(fingerprint)) {
+        let known = fresh.fingerprints();
+        for fingerprint in here.into_iter().filter(|fingerprint| !known.contains(fingerprint)) {
             // It may have come while we asked.
             if self.pending().contains_key(&fingerprint) {
                 continue;
