@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Outcome, exists, invalid, not_found};
 use crate::command::ImageCommand;
 use crate::image::{Alias, Edit, Image, own};
-use crate::instance::Origin;
+use crate::instance::{Instance, Origin};
 use crate::{
     AliasKey, AliasName, ClusterState, Fingerprint, ImageKey, NodeId, ProjectName, Rejected, Timestamp,
 };
@@ -70,8 +70,10 @@ fn image<'a>(state: &'a mut ClusterState, id: &ImageKey) -> Result<&'a mut Image
 fn remove(state: &mut ClusterState, id: &ImageKey) -> Outcome {
     image(state, id)?;
     let origin = Origin::Image(id.name.clone());
-    let mut waiting = state.instances.values().filter(|i| i.spec.origin == origin && i.report.is_none());
-    if let Some(waiting) = waiting.find(|i| state.image_project(&i.project) == id.project) {
+    let waits = |i: &&Instance| {
+        i.spec.origin == origin && i.report.is_none() && state.image_project(&i.project) == id.project
+    };
+    if let Some(waiting) = state.instances.values().find(waits) {
         return Err(Rejected::Busy(format!("instance {} is being created from this image", waiting.name)));
     }
     forget(state, id);
