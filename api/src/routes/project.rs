@@ -48,7 +48,8 @@ fn show(call: &Call, project: &Project) -> wire::Project {
     let sets = view.address_sets.keys().filter(|id| id.project == project.name);
     let sets = sets.map(|id| format!("/1.0/network-address-sets/{}{suffix}", id.name));
     let images = view.images_of(&project.name).map(|image| format!("/1.0/images/{}{suffix}", image.fingerprint));
-    let used_by = instances.chain(profiles).chain(zones).chain(networks).chain(acls).chain(sets).chain(images).collect();
+    let used_by =
+        instances.chain(profiles).chain(zones).chain(networks).chain(acls).chain(sets).chain(images).collect();
     wire::Project {
         name: project.name.to_string(),
         description: project.description.clone(),

@@ -163,7 +163,8 @@ async fn secrets(world: &World) {
     assert_eq!(client.post("/1.0/networks?project=hidden-too", network).await.code, 201);
     client.post("/1.0/network-acls?project=hidden-too", json!({"name": "topsecreta"})).await.ok();
     client.post("/1.0/network-address-sets?project=hidden-too", json!({"name": "topsecrets"})).await.ok();
-    let upload = client.request(Method::POST, "/1.0/images?project=hidden-too").header("x-incus-aliases", "alias=topsecreti");
+    let upload =
+        client.request(Method::POST, "/1.0/images?project=hidden-too").header("x-incus-aliases", "alias=topsecreti");
     let upload = upload.header("content-type", "application/octet-stream").header("x-incus-filename", "topsecret.tar");
     client.done(client.send(upload.body("hidden image".into()).unwrap()).await).await;
     let id = *world.state().instances.keys().next().unwrap();

@@ -67,9 +67,7 @@ async fn the_same_image_and_the_same_alias_in_two_projects() {
         let alias = client.get(&format!("/1.0/images/aliases/debian%2F12?project={project}")).await.ok();
         assert_eq!(alias["target"], print(target), "{project}");
     }
-    let made = client
-        .post("/1.0/images/aliases?project=own", json!({"name": "also", "target": print(&path)}))
-        .await;
+    let made = client.post("/1.0/images/aliases?project=own", json!({"name": "also", "target": print(&path)})).await;
     assert_eq!(made.header("location"), "/1.0/images/aliases/also?project=own");
     client.get("/1.0/images/aliases/also").await.error(404);
     let missing = json!({"name": "also", "target": print(&other)});
@@ -112,9 +110,8 @@ async fn instances_are_made_from_images_of_their_project() {
     client.done(client.post("/1.0/instances?project=own", instance("c1", &named("tiny"))).await).await;
     let made = client.get("/1.0/instances/c1?project=own").await.ok();
     assert_eq!(made["config"]["volatile.base_image"], sha256(b"two").as_str());
-    let rebuild = async |alias: &str| {
-        client.post("/1.0/instances/c1/rebuild?project=own", json!({"source": named(alias)})).await
-    };
+    let rebuild =
+        async |alias: &str| client.post("/1.0/instances/c1/rebuild?project=own", json!({"source": named(alias)})).await;
     image(client, "other", b"three", "third").await;
     rebuild("third").await.error(404);
     client.done(rebuild("tiny").await).await;

@@ -335,7 +335,8 @@ impl Remotes for FakeRemotes {
 
     async fn look(&self, wanted: &RemoteImage) -> Result<Offer, PortError> {
         let images = self.images.lock().unwrap();
-        let found = images.get(&place(wanted)).ok_or_else(|| PortError::NotFound(format!("Image {:?}", wanted.name)))?;
+        let found =
+            images.get(&place(wanted)).ok_or_else(|| PortError::NotFound(format!("Image {:?}", wanted.name)))?;
         let fingerprint = Some(token::sha256(found));
         Ok(Offer { fingerprint, filename: "far.tar".into(), public: true, ..Offer::default() })
     }

@@ -37,7 +37,8 @@ pub(super) async fn look(fetcher: &Fetcher, way: &Way, base: &Url, wanted: &Remo
         }
     };
     let query = query(&[("secret", &wanted.secret), ("project", project)]);
-    let image = match ask::<Image>(fetcher, way, &base.below(&format!("1.0/images/{}{query}", escaped(&target)))?).await {
+    let image = match ask::<Image>(fetcher, way, &base.below(&format!("1.0/images/{}{query}", escaped(&target)))?).await
+    {
         Err(Error::Missing(_)) => return Err(none()),
         other => other?,
     };

@@ -28,9 +28,9 @@ use crate::project::Project;
 use crate::secrets::Secrets;
 use crate::warning::Cause;
 use crate::{
-    AclKey, AclName, AliasKey, AliasName, Epoch, Fingerprint, Generation, GroupName, ImageKey, InstanceId, InstanceName,
-    MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName, RecordName, SetKey, SetName,
-    SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName,
+    AclKey, AclName, AliasKey, AliasName, Epoch, Fingerprint, Generation, GroupName, ImageKey, InstanceId,
+    InstanceName, MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName,
+    RecordName, SetKey, SetName, SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName,
 };
 
 /// The feature level of this build: the highest that any of its commands asks for.

@@ -107,9 +107,7 @@ impl TryFrom<String> for AliasKey {
     fn try_from(text: String) -> Result<Self, InvalidName> {
         match text.split_once(OF_PROJECT) {
             None => AliasName::try_from(text).map(AliasKey::in_default),
-            Some((name, project)) => {
-                Ok(AliasKey { project: ProjectName::new(project)?, name: AliasName::new(name)? })
-            }
+            Some((name, project)) => Ok(AliasKey { project: ProjectName::new(project)?, name: AliasName::new(name)? }),
         }
     }
 }

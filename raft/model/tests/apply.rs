@@ -34,9 +34,9 @@ use basalt_model::project::Project;
 use basalt_model::secrets::Secrets;
 use basalt_model::warning::{self, Cause};
 use basalt_model::{
-    AclName, AliasKey, AliasName, ClusterState, Command, Epoch, Fingerprint, Generation, GroupName, InProject, InstanceId,
-    InstanceName, MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName,
-    RecordName, SetName, SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName, invariant,
+    AclName, AliasKey, AliasName, ClusterState, Command, Epoch, Fingerprint, Generation, GroupName, InProject,
+    InstanceId, InstanceName, MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName,
+    ProjectName, RecordName, SetName, SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName, invariant,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -553,12 +553,7 @@ fn image_command(state: &ClusterState, kind: u8, [a, b, c]: [u8; 3]) -> ImageCom
         },
         37 if c % 4 == 0 => ImageCommand::RemoveAlias(named(alias(b))),
         37 => ImageCommand::RenameAlias { name: named(alias(b)), to: alias(c / 2) },
-        _ => ImageCommand::Update {
-            image,
-            public: true,
-            expires_at: Timestamp::NEVER,
-            properties: BTreeMap::new(),
-        },
+        _ => ImageCommand::Update { image, public: true, expires_at: Timestamp::NEVER, properties: BTreeMap::new() },
     }
 }
 
@@ -983,6 +978,24 @@ fn divided(feature: &str) -> ClusterState {
     state
 }
 
+/// The same with a project that has images of its own: one that the default project has too, and one that it has not.
+fn stocked() -> ClusterState {
+    let mut state = divided("features.images");
+    for [a, b] in [[0, 0], [1, 0], [5, 0], [6, 0]] {
+        state.apply(&Command::Image(image_command(&state, 32, [a, b, b]))).unwrap();
+    }
+    let update = ProfileCommand::Update {
+        project: project(2),
+        name: profile(0),
+        expect: None,
+        description: String::new(),
+        config: BTreeMap::new(),
+        devices: devices(2),
+    };
+    state.apply(&Command::Profile(update)).unwrap();
+    state
+}
+
 /// Images, what is made from them, and projects.
 fn imaging() -> impl Strategy<Value = Op> {
     let rest = any::<[u8; 5]>();
@@ -1041,7 +1054,7 @@ proptest! {
     /// The same with the commands about images, of two projects.
     #[test]
     fn images_of_projects_stay_whole(ops in prop::collection::vec(imaging(), 1..150)) {
-        run(divided("features.images"), &ops)?;
+        run(stocked(), &ops)?;
     }
 
     /// The same with the commands about members and instances only: deeper into their collisions.
@@ -1090,7 +1103,7 @@ fn projects_come_to_images_of_their_own() {
     let mut made = BTreeMap::from([("alone", 0), ("shared", 0), ("alias", 0), ("instance", 0), ("renamed", 0)]);
     for _ in 0..500 {
         let ops = prop::collection::vec(imaging(), 150).new_tree(&mut runner).unwrap().current();
-        let mut state = divided("features.images");
+        let mut state = stocked();
         for (now, op) in ops.iter().enumerate() {
             let command = command(&state, *op, now as u64 + 10);
             let before = state.clone();
@@ -1107,7 +1120,9 @@ fn projects_come_to_images_of_their_own() {
                     Origin::Image(_) if !state.image_project(&instance.project).is_default() => "instance",
                     _ => continue,
                 },
-                Command::Project(ProjectCommand::Rename { to, .. }) if state.images_of(to).next().is_some() => "renamed",
+                Command::Project(ProjectCommand::Rename { to, .. }) if state.images_of(to).next().is_some() => {
+                    "renamed"
+                }
                 _ => continue,
             };
             *made.entry(what).or_default() += 1;

@@ -14,8 +14,8 @@ use basalt_model::pool::{Pool, PoolKind};
 use basalt_model::project::Project;
 use basalt_model::secrets::Secrets;
 use basalt_model::{
-    AliasKey, AliasName, ClusterState, Command, Fingerprint, Generation, ImageKey, InstanceId, InstanceName, MemberName,
-    NodeId, PoolName, ProfileName, ProjectName, Rejected, Timestamp, invariant, warning,
+    AliasKey, AliasName, ClusterState, Command, Fingerprint, Generation, ImageKey, InstanceId, InstanceName,
+    MemberName, NodeId, PoolName, ProfileName, ProjectName, Rejected, Timestamp, invariant, warning,
 };
 use uuid::Uuid;
 

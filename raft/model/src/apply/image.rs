@@ -8,9 +8,7 @@ use super::{Outcome, exists, invalid, not_found};
 use crate::command::ImageCommand;
 use crate::image::{Alias, Edit, Image, own};
 use crate::instance::{Instance, Origin};
-use crate::{
-    AliasKey, AliasName, ClusterState, Fingerprint, ImageKey, NodeId, ProjectName, Rejected, Timestamp,
-};
+use crate::{AliasKey, AliasName, ClusterState, Fingerprint, ImageKey, NodeId, ProjectName, Rejected, Timestamp};
 
 pub(super) fn apply(state: &mut ClusterState, command: &ImageCommand) -> Outcome {
     match command {
@@ -70,9 +68,8 @@ fn image<'a>(state: &'a mut ClusterState, id: &ImageKey) -> Result<&'a mut Image
 fn remove(state: &mut ClusterState, id: &ImageKey) -> Outcome {
     image(state, id)?;
     let origin = Origin::Image(id.name.clone());
-    let waits = |i: &&Instance| {
-        i.spec.origin == origin && i.report.is_none() && state.image_project(&i.project) == id.project
-    };
+    let waits =
+        |i: &&Instance| i.spec.origin == origin && i.report.is_none() && state.image_project(&i.project) == id.project;
     if let Some(waiting) = state.instances.values().find(waits) {
         return Err(Rejected::Busy(format!("instance {} is being created from this image", waiting.name)));
     }

@@ -124,7 +124,8 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
 pub(super) fn coming(state: &ClusterState, instance: &Instance) -> Result<Vec<Snapshot>, Rejected> {
     match &instance.spec.origin {
         Origin::Empty => Ok(Vec::new()),
-        Origin::Image(fingerprint) => match state.images.contains_key(&state.image_key(&instance.project, fingerprint)) {
+        Origin::Image(fingerprint) => match state.images.contains_key(&state.image_key(&instance.project, fingerprint))
+        {
             true => Ok(Vec::new()),
             false => Err(not_found("image", fingerprint)),
         },
