@@ -48,7 +48,7 @@ fn shown_url(id: &AliasKey) -> String {
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
-    let scope = call.listed_images()?;
+    let scope = call.image_scope()?;
     let filter = Filter::parse(call.query("filter").unwrap_or_default())?;
     let aliases = call.view.aliases.values().filter(|a| visible(&call, &scope, a)).map(|a| (a, render(&call, a)));
     let aliases = aliases.filter(|(_, shown)| filter.takes(shown));

@@ -69,7 +69,7 @@ impl ImageShelf {
         self.pending().retain(|fingerprint, awaited| !awaited.is_over(fingerprint, view));
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Instant>> {
+    fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Awaited>> {
         self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
