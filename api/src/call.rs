@@ -204,6 +204,11 @@ impl Call {
         Ok(self.view.image_project(&self.project()?))
     }
 
+    /// Whether the caller, who has come to images of a project, may change them.
+    pub(crate) fn changes_images_of(&self, project: &ProjectName) -> bool {
+        self.who.full() || !project.is_default()
+    }
+
     /// Whoever is kept to some projects changes no images but those that one of them has for itself. To those of the
     /// default project, which are everybody's, he may add some, and give out secrets for them.
     fn permits_images(&self) -> Result<(), Error> {
@@ -213,7 +218,7 @@ impl Call {
         }
         let adds = self.method == Method::POST && auth::adds_images(&self.path);
         match self.image_project() {
-            Ok(project) if !project.is_default() => Ok(()),
+            Ok(project) if self.changes_images_of(&project) => Ok(()),
             Ok(_) | Err(_) if adds => Ok(()),
             Ok(_) | Err(_) => Err(Error::Forbidden("these images are not for you to change".into())),
         }

@@ -173,7 +173,7 @@ async fn import(call: Call, wanted: RemoteImage, wishes: Wishes, handle: Handle)
     let view = api.view();
     let present = view.images.get(&wishes.image(&fingerprint)).ok_or_else(|| Error::NotFound("Image".into()))?;
     // It was there already, perhaps only as a guest of the cache: now somebody wants it for itself.
-    if let Some(edit) = adopted(present, &wishes) {
+    if let Some(edit) = adopted(&call, present, &wishes) {
         let edit = ImageCommand::Edit { image: present.id(), edit: Box::new(edit) };
         call.propose(Command::Image(edit)).await?;
     }
@@ -183,17 +183,16 @@ async fn import(call: Call, wanted: RemoteImage, wishes: Wishes, handle: Handle)
     Ok(metadata.as_object().cloned().unwrap_or_default())
 }
 
-/// What an import changes of an image that the project has; nothing if it says nothing.
-fn adopted(image: &Image, wishes: &Wishes) -> Option<Edit> {
-    let mut properties = image.properties.clone();
-    properties.extend(wishes.properties.clone());
-    let edit = Edit {
-        public: image.public || wishes.public,
-        auto_update: if image.cached { wishes.auto_update } else { image.auto_update || wishes.auto_update },
-        cached: false,
-        expires_at: wishes.expires_at.unwrap_or(image.expires_at),
-        properties,
-        profiles: wishes.profiles.clone().or_else(|| image.profiles.clone()),
-    };
+/// What an import changes of an image that the project has; nothing if it says nothing. Whoever may not change the image
+/// only sees to it that it stays: another server could name any fingerprint.
+fn adopted(call: &Call, image: &Image, wishes: &Wishes) -> Option<Edit> {
+    let mut edit = Edit { cached: false, ..image::editable(image) };
+    if call.changes_images_of(&image.project) {
+        edit.properties.extend(wishes.properties.clone());
+        edit.public |= wishes.public;
+        edit.auto_update = wishes.auto_update || (image.auto_update && !image.cached);
+        edit.expires_at = wishes.expires_at.unwrap_or(image.expires_at);
+        edit.profiles = wishes.profiles.clone().or(edit.profiles);
+    }
     (edit != image::editable(image)).then_some(edit)
 }

@@ -186,6 +186,17 @@ async fn restricted_certificates_change_images_of_their_projects() {
         remote.send(method.clone(), &path, json!({})).await.error(403);
     }
     assert_eq!(remote.post(&format!("{shared}/secret?project=plain"), json!({})).await.code, 202);
+    // Nor are they changed by what another server claims to have.
+    world.remotes.images.lock().unwrap().insert("claimed".into(), b"shared");
+    let source = json!({"type": "image", "server": "https://far", "protocol": "incus", "alias": "claimed"});
+    let body = json!({"source": source, "public": true, "properties": {"os": "Theirs"}});
+    let before = client.get(&shared).await.ok();
+    client.done(remote.post("/1.0/images?project=plain", body.clone()).await).await;
+    assert_eq!(client.get(&shared).await.ok(), before);
+    client.done(remote.post("/1.0/images?project=own", body).await).await;
+    let theirs = remote.get(&format!("{shared}?project=own")).await.ok();
+    assert_eq!((&theirs["public"], &theirs["properties"]["os"]), (&json!(true), &json!("Theirs")));
+    remote.send(Method::DELETE, &format!("{shared}?project=own"), json!(null)).await;
 
     remote.send(Method::PATCH, &format!("{mine}?project=own"), json!({"public": true})).await.ok();
     let alias = json!({"name": "ours", "target": sha256(b"mine").as_str()});

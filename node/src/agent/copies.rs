@@ -168,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn files_of_several_images_are_fetched_once() {
+        let mut state = state(2, &[2], None);
+        let shared = state.images.values().next().unwrap().clone();
+        let own = Image { project: ProjectName::new("own").unwrap(), ..shared };
+        state.images.insert(own.id(), own);
+        let view = StateView::new(Version(1), Arc::new(state));
+        assert_eq!(wanted(&view, NodeId(1)).len(), 1);
+    }
+
+    #[test]
     fn a_holder_that_is_gone_counts_for_nothing() {
         let mut state = state(4, &[1, 2, 3], None);
         let mut lost = state.members.get(&NodeId(1)).unwrap().clone();

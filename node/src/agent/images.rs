@@ -185,3 +185,71 @@ impl ImageShelf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_model::image::Format;
+    use basalt_model::instance::Kind;
+    use basalt_model::{ClusterState, Timestamp, Version};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl Fetch for Nobody {
+        async fn fetch(&self, _: &Image, _: NodeId, _: &ImageStore) -> Result<(), String> {
+            Err("nobody has it".into())
+        }
+    }
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::new("a".repeat(64)).unwrap()
+    }
+
+    /// A state in which these projects have the image.
+    fn had_by(projects: &[&str]) -> StateView {
+        let mut state = ClusterState::default();
+        for project in projects {
+            let image = Image {
+                project: ProjectName::new(*project).unwrap(),
+                fingerprint: fingerprint(),
+                kind: Kind::Container,
+                architecture: "x86_64".into(),
+                format: Format::Unified,
+                filename: String::new(),
+                size: 1,
+                public: false,
+                properties: BTreeMap::new(),
+                created_at: Timestamp(1),
+                uploaded_at: Timestamp(1),
+                expires_at: Timestamp::NEVER,
+                last_used_at: Timestamp::NEVER,
+                holders: [NodeId(1)].into(),
+                cached: false,
+                auto_update: false,
+                update_source: None,
+                profiles: None,
+            };
+            state.images.insert(image.id(), image);
+        }
+        StateView::new(Version(1), Arc::new(state))
+    }
+
+    #[test]
+    fn files_are_kept_for_the_project_that_awaits_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = ImageShelf::new(ImageStore::new(dir.path()), Arc::new(Nobody));
+        let waits = |before: &[&str], after: &[&str]| {
+            shelf.pending().clear();
+            shelf.protect(fingerprint(), &had_by(before));
+            shelf.known(&had_by(after));
+            !shelf.pending().is_empty()
+        };
+        assert!(waits(&[], &[]));
+        assert!(!waits(&[], &["default"]));
+        assert!(waits(&["default"], &["default"]), "another project's image is not the one");
+        assert!(waits(&["default"], &[]), "nor is it when that one goes");
+        assert!(!waits(&["default"], &["default", "own"]));
+    }
+}
