@@ -69,14 +69,14 @@ fn images(bed: &Bed) {
     assert!(!fingerprints(bed, "default").contains(&fingerprint));
     bed.refused(&["image", "info", "brush"]);
     bed.refused(&within("atelier", &["image", "info", "busybox"]));
-    bed.refused(&within("atelier", &["launch", "busybox", "c2", "-s", "default"]));
+    bed.refused(&within("atelier", &["launch", "busybox", "twin", "-s", "default"]));
     // It is looked for in the project, on whichever member the instance comes to.
     let member = bed.bed.nodes[2].name.as_str();
-    bed.run(&within("atelier", &["launch", "brush", "c2", "-s", "default", "--target", member]));
-    assert_eq!(bed.line(&within("atelier", &["exec", "c2", "--", "hostname"])), "c2");
+    bed.run(&within("atelier", &["launch", "brush", "twin", "-s", "default", "--target", member]));
+    assert_eq!(bed.line(&within("atelier", &["exec", "twin", "--", "hostname"])), "twin");
     let refused = bed.refused(&["project", "set", "atelier", "features.images=false"]);
     assert!(refused.contains("features.images"), "{refused}");
-    bed.run(&within("atelier", &["delete", "--force", "c2"]));
+    bed.run(&within("atelier", &["delete", "--force", "twin"]));
     bed.refused(&["project", "delete", "atelier"]);
     bed.run(&within("atelier", &["image", "delete", "brush"]));
     assert_eq!(fingerprints(bed, "atelier"), [""; 0]);
@@ -89,12 +89,12 @@ fn copy(bed: &Bed) {
     bed.run(&["image", "copy", "basalt:busybox", "basalt:", "--target-project", "atelier", "--alias", "copied"]);
     let copied = fingerprints(bed, "atelier");
     assert!(copied.len() == 1 && fingerprints(bed, "default").contains(&copied[0]), "{copied:?}");
-    bed.run(&within("atelier", &["launch", "copied", "c2", "-s", "default"]));
-    bed.run(&within("atelier", &["delete", "--force", "c2"]));
+    bed.run(&within("atelier", &["launch", "copied", "twin", "-s", "default"]));
+    bed.run(&within("atelier", &["delete", "--force", "twin"]));
     bed.run(&within("atelier", &["image", "delete", "copied"]));
     assert!(fingerprints(bed, "default").contains(&copied[0]));
     // With its files: what is made of it starts.
-    bed.run(&["launch", "busybox", "c2", "--target", &bed.bed.nodes[2].name]);
-    bed.run(&["delete", "--force", "c2"]);
+    bed.run(&["launch", "busybox", "twin", "--target", &bed.bed.nodes[2].name]);
+    bed.run(&["delete", "--force", "twin"]);
     bed.run(&["project", "delete", "atelier"]);
 }
