@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use basalt_model::{Cluster, Fingerprint, StateView};
+use basalt_model::{Cluster, ImageKey, StateView};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -102,8 +102,8 @@ impl Api {
     ///
     /// # Errors
     /// The source cannot be asked.
-    pub async fn refresh_image(self: &Arc<Self>, fingerprint: &Fingerprint) -> Result<bool, Error> {
-        crate::routes::image::refresh_now(self, fingerprint).await
+    pub async fn refresh_image(self: &Arc<Self>, image: &ImageKey) -> Result<bool, Error> {
+        crate::routes::image::refresh_now(self, image).await
     }
 
     /// Waits until operations and streams have ended; call it after shutdown.

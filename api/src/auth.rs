@@ -203,7 +203,7 @@ pub(crate) fn permits(who: &Identity, method: &Method, path: &str, open_metrics:
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let allowed = match &who.seen.access {
         Access::Full => true,
-        Access::Projects(_) => restricted(reads, method, path),
+        Access::Projects(_) => restricted(reads, path),
         Access::Metrics => open(reads, method, path, open_metrics) || (reads && path == "/1.0/metrics"),
         Access::Untrusted => open(reads, method, path, open_metrics),
     };
@@ -238,20 +238,36 @@ pub(crate) fn about_profiles(path: &str) -> bool {
     path.split('/').nth(2) == Some("profiles")
 }
 
+const IMAGES: &str = "images";
+
+/// Whether a path is about images or their aliases.
+pub(crate) fn about_images(path: &str) -> bool {
+    path.split('/').nth(2) == Some(IMAGES)
+}
+
+/// Whether what is posted to a path adds an image, or a secret for one.
+pub(crate) fn adds_images(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').skip(2).collect();
+    match parts[..] {
+        [IMAGES] => true,
+        // An alias may be called so, too.
+        [IMAGES, of, "secret"] => of != "aliases",
+        _ => false,
+    }
+}
+
 /// What a restricted certificate may reach.
-fn restricted(reads: bool, method: &Method, path: &str) -> bool {
+fn restricted(reads: bool, path: &str) -> bool {
     let area = path.strip_prefix("/1.0/").map(|rest| rest.split('/').next().unwrap_or_default());
     match area {
         None => reads && matches!(path, "/" | "/1.0"),
         Some("instances" | "containers" | "virtual-machines" | "profiles" | "operations" | "events" | "metrics") => {
             true
         }
-        // Images belong to all projects: they may be used and added, not changed or removed.
-        Some("images") => reads || (*method == Method::POST && (path == "/1.0/images" || path.ends_with("/secret"))),
         // Volumes are in projects.
         Some("storage-pools") => reads || path.split('/').nth(4) == Some("volumes"),
         // Which of them may be changed depends on the project.
-        Some(area) if NETWORKS.contains(&area) => true,
+        Some(area) if area == IMAGES || NETWORKS.contains(&area) => true,
         Some("projects" | "network-zones") => reads,
         Some("network-allocations" | "network-trace") => reads,
         Some("metadata" | "openapi.json") => reads,

@@ -67,6 +67,7 @@ impl FromRequestParts<Arc<Api>> for Call {
         };
         call.permits_networks()?;
         call.permits_profiles()?;
+        call.permits_images()?;
         Ok(call)
     }
 }
@@ -195,6 +196,34 @@ impl Call {
         Err(Error::Forbidden("these profiles are not for you to change".into()))
     }
 
+    /// The project whose images the request is about.
+    ///
+    /// # Errors
+    /// As [`Call::project`].
+    pub(crate) fn image_project(&self) -> Result<ProjectName, Error> {
+        Ok(self.view.image_project(&self.project()?))
+    }
+
+    /// Whether the caller, who has come to images of a project, may change them.
+    pub(crate) fn changes_images_of(&self, project: &ProjectName) -> bool {
+        self.who.full() || !project.is_default()
+    }
+
+    /// Whoever is kept to some projects changes no images but those that one of them has for itself. To those of the
+    /// default project, which are everybody's, he may add some, and give out secrets for them.
+    fn permits_images(&self) -> Result<(), Error> {
+        let reads = matches!(self.method, Method::GET | Method::HEAD);
+        if reads || self.who.full() || !self.who.trusted() || !auth::about_images(&self.path) {
+            return Ok(());
+        }
+        let adds = self.method == Method::POST && auth::adds_images(&self.path);
+        match self.image_project() {
+            Ok(project) if self.changes_images_of(&project) => Ok(()),
+            Ok(_) | Err(_) if adds => Ok(()),
+            Ok(_) | Err(_) => Err(Error::Forbidden("these images are not for you to change".into())),
+        }
+    }
+
     /// The projects whose access control lists and address sets a list covers.
     ///
     /// # Errors
@@ -259,8 +288,9 @@ impl Call {
         propose(&self.api, command).await
     }
 
-    /// Publishes a lifecycle event of a network, or of what belongs to networks. Those of the default project concern all.
-    pub(crate) fn networked(&self, action: &str, source: String, project: &ProjectName) {
+    /// Publishes a lifecycle event of what a project may have of its own: networks and what belongs to them, images. Those
+    /// of the default project concern all.
+    pub(crate) fn happened_in(&self, action: &str, source: String, project: &ProjectName) {
         self.happened(action, source, Some(project).filter(|project| !project.is_default()));
     }
 

@@ -1,8 +1,11 @@
-//! Images on their way in from other servers. Whoever asks for one that is being downloaded here waits for the same
-//! download; it ends when nobody waits any more.
+//! Images on their way in from other servers. Whoever asks for one that is being downloaded here, from the same server,
+//! waits for the same download; it ends when nobody waits any more.
+//!
+//! A project gets no image because another one has it: a server that offers a fingerprint need not have what it stands for,
+//! and what is in a project is nobody else's to have. So each project downloads once for itself.
 //!
 //! ```text
-//!  request --look--> offer --known to the cluster?--> that image
+//!  request --look--> offer --in the project?--> that image
 //!                      |
 //!                      +--> Pull (one task, shared) --facts--> each waiter proposes the record; the first one wins
 //! ```
@@ -11,8 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use basalt_model::command::ImageCommand;
-use basalt_model::image::{Alias, Image, UpdateSource};
-use basalt_model::{AliasName, Command, Fingerprint, ProfileName, StateView, Timestamp};
+use basalt_model::image::{Alias, Image, Protocol, UpdateSource};
+use basalt_model::{
+    AliasKey, AliasName, Command, Fingerprint, ImageKey, ProfileName, ProjectName, StateView, Timestamp,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +33,10 @@ use crate::port::remote::{Offer, RemoteImage};
 const PROGRESS: &str = "download_progress";
 
 /// What the caller says of an image that is to be kept.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wishes {
+    /// Whose it is to be.
+    pub(crate) project: ProjectName,
     pub(crate) filename: String,
     pub(crate) public: bool,
     pub(crate) auto_update: bool,
@@ -43,9 +50,42 @@ pub(crate) struct Wishes {
     pub(crate) source: Option<UpdateSource>,
 }
 
+impl Wishes {
+    /// An image of a project, and nothing more said.
+    pub(crate) fn of(project: ProjectName) -> Self {
+        Wishes {
+            project,
+            filename: String::new(),
+            public: false,
+            auto_update: false,
+            cached: false,
+            properties: BTreeMap::new(),
+            aliases: Vec::new(),
+            profiles: None,
+            expires_at: None,
+            last_used_at: Timestamp::NEVER,
+            source: None,
+        }
+    }
+
+    /// What the image is found by once it is there.
+    pub(crate) fn image(&self, fingerprint: &Fingerprint) -> ImageKey {
+        ImageKey { project: self.project.clone(), name: fingerprint.clone() }
+    }
+}
+
 /// Downloads under way on this member.
 #[derive(Debug, Default)]
-pub(crate) struct Pulls(Mutex<BTreeMap<String, Weak<Pull>>>);
+pub(crate) struct Pulls(Mutex<BTreeMap<Origin, Weak<Pull>>>);
+
+/// What is downloaded, and from where: what one server calls by a fingerprint another may only pretend to have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Origin {
+    server: String,
+    protocol: Protocol,
+    certificate: String,
+    fingerprint: Option<Fingerprint>,
+}
 
 /// One of them, as those who wait for it hold it.
 #[derive(Debug)]
@@ -69,7 +109,12 @@ enum Stage {
 impl Pulls {
     /// The download of `offer`, begun if there is none.
     fn join(&self, api: &Arc<Api>, wanted: &RemoteImage, offer: &Offer) -> Arc<Pull> {
-        let key = offer.fingerprint.as_ref().map_or_else(|| wanted.source.server.clone(), ToString::to_string);
+        let key = Origin {
+            server: wanted.source.server.clone(),
+            protocol: wanted.source.protocol,
+            certificate: wanted.source.certificate.clone(),
+            fingerprint: offer.fingerprint.clone(),
+        };
         let mut under = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         under.retain(|_, pull| pull.strong_count() > 0);
         if let Some(pull) = under.get(&key).and_then(Weak::upgrade) {
@@ -110,7 +155,7 @@ impl Pull {
     }
 }
 
-/// Gets the image that `wanted` names: the cluster's own if it has it, else downloaded now.
+/// Gets the image that `wanted` names: the project's own if it has it, else downloaded now.
 ///
 /// # Errors
 /// It cannot be had; nothing is left then.
@@ -122,7 +167,7 @@ pub(crate) async fn pull(
 ) -> Result<Fingerprint, Error> {
     handle.progress(PROGRESS, "Looking for the image");
     let offer = api.ports.remotes.look(wanted).await?;
-    if let Some(known) = offer.fingerprint.as_ref().filter(|f| api.view().images.contains_key(f)) {
+    if let Some(known) = offer.fingerprint.as_ref().filter(|f| api.view().images.contains_key(&wishes.image(f))) {
         handle.clear(PROGRESS);
         return Ok(known.clone());
     }
@@ -137,10 +182,10 @@ pub(crate) async fn pull(
     }
 }
 
-/// Makes what was received an image of the cluster.
+/// Makes what was received an image of the project.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the cluster has it already.
+/// [`Error::Conflict`] when the project has it already.
 pub(crate) async fn add(api: &Api, facts: ImageFacts, offer: &Offer, wishes: &Wishes) -> Result<(), Error> {
     let fingerprint = facts.fingerprint;
     let mut properties = facts.properties;
@@ -149,6 +194,7 @@ pub(crate) async fn add(api: &Api, facts: ImageFacts, offer: &Offer, wishes: &Wi
     let names = [&wishes.filename, &offer.filename].into_iter().find(|name| !name.is_empty());
     let known = |at: Timestamp| Some(at).filter(|at| *at != Timestamp::NEVER);
     let image = Image {
+        project: wishes.project.clone(),
         filename: names.map_or_else(|| format!("{fingerprint}.tar"), |name| plain_name(name)),
         fingerprint: fingerprint.clone(),
         kind: facts.kind,
@@ -188,22 +234,24 @@ pub(crate) fn plain_name(name: &str) -> String {
 ///
 /// # Errors
 /// Another image has the name.
-pub(crate) async fn name(api: &Api, fingerprint: &Fingerprint, names: &[AliasName]) -> Result<(), Error> {
-    for name in names {
-        if api.view().aliases.get(name).is_some_and(|alias| alias.target == *fingerprint) {
+pub(crate) async fn name(api: &Api, fingerprint: &Fingerprint, wishes: &Wishes) -> Result<(), Error> {
+    for name in &wishes.aliases {
+        let id = AliasKey { project: wishes.project.clone(), name: name.clone() };
+        if api.view().aliases.get(&id).is_some_and(|alias| alias.target == *fingerprint) {
             continue;
         }
-        let alias = Alias { name: name.clone(), target: fingerprint.clone(), description: String::new() };
+        let AliasKey { project, name } = id;
+        let alias = Alias { project, name, target: fingerprint.clone(), description: String::new() };
         propose(api, Command::Image(ImageCommand::SetAlias { alias, replace: false })).await?;
     }
     Ok(())
 }
 
-/// An image that is kept current, and that came from where `wanted` is looked for: no server need be asked.
-pub(crate) fn kept(view: &StateView, wanted: &RemoteImage) -> Option<Fingerprint> {
+/// An image of the project that is kept current, and that came from where `wanted` is looked for: no server need be asked.
+pub(crate) fn kept(view: &StateView, project: &ProjectName, wanted: &RemoteImage) -> Option<Fingerprint> {
     let same = |image: &&Image| image.auto_update && image.update_source.as_ref() == Some(&wanted.source);
     let asked_by_name = !wanted.name.is_empty() && wanted.name == wanted.source.alias;
-    let newest = view.images.values().filter(same).max_by_key(|image| image.uploaded_at);
+    let newest = view.images_of(project).filter(same).max_by_key(|image| image.uploaded_at);
     newest.filter(|_| asked_by_name).map(|image| image.fingerprint.clone())
 }
 
@@ -225,17 +273,17 @@ pub(crate) async fn refresh(api: &Arc<Api>, old: &Image, handle: &Handle) -> Res
         profiles: old.profiles.clone(),
         last_used_at: old.last_used_at,
         source: Some(source),
-        ..Wishes::default()
+        ..Wishes::of(old.project.clone())
     };
     let newer = pull(api, &wanted, &wishes, handle).await?;
     if newer == old.fingerprint {
         return Ok(None);
     }
-    for alias in api.view().aliases.values().filter(|alias| alias.target == old.fingerprint) {
+    for alias in api.view().aliases.values().filter(|alias| alias.image() == old.id()) {
         let alias = Alias { target: newer.clone(), ..alias.clone() };
         propose(api, Command::Image(ImageCommand::SetAlias { alias, replace: true })).await?;
     }
-    match propose(api, Command::Image(ImageCommand::Remove(old.fingerprint.clone()))).await {
+    match propose(api, Command::Image(ImageCommand::Remove(old.id()))).await {
         // Gone already, or an instance is just being made from it: the next look removes it.
         Ok(_) | Err(Error::NotFound(_) | Error::Refused(_)) => Ok(Some(newer)),
         Err(error) => Err(error),

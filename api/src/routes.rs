@@ -17,6 +17,7 @@ pub(crate) mod image;
 pub(crate) mod image_alias;
 pub(crate) mod image_export;
 mod image_publish;
+mod image_scope;
 pub(crate) mod image_secret;
 mod image_source;
 pub(crate) mod image_upload;

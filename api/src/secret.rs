@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use basalt_model::{Fingerprint, NodeId};
+use basalt_model::{Fingerprint, ImageKey, NodeId};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -23,8 +23,8 @@ const TAG: usize = 32;
 /// What a secret is good for.
 #[derive(Debug, Clone)]
 pub(crate) enum Purpose {
-    Download(Fingerprint),
-    /// An image that was announced, and what is to become of it.
+    Download(ImageKey),
+    /// An image that was announced, and what is to become of it: the project too, whatever the request for it says.
     Upload(Fingerprint, Box<Wishes>),
 }
 
@@ -110,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn good_once_and_only_while_it_is_waited_for() {
         let secrets = Secrets::default();
-        let image = token::sha256(b"x");
+        let image = ImageKey::in_default(token::sha256(b"x"));
         let pending = secrets.make(NodeId(3), Purpose::Download(image.clone())).unwrap();
         assert_eq!(owner(&pending.text), Some(NodeId(3)));
         assert!(matches!(secrets.look(&pending.text), Some(Purpose::Download(f)) if f == image));

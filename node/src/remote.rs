@@ -130,11 +130,11 @@ impl Remotes for NodeRemotes {
         let mut download = download::Download::new(import, self.size_limit(), tell);
         download.files(&self.fetcher, &way, offer).await?;
         if let Some(fingerprint) = &offer.fingerprint {
-            self.shelf.protect(fingerprint.clone());
+            self.shelf.protect(fingerprint.clone(), &self.cluster.view());
         }
         tell("Checking the image".into());
         let info = download.finish(offer.fingerprint.as_ref()).await?;
-        self.shelf.protect(info.fingerprint.clone());
+        self.shelf.protect(info.fingerprint.clone(), &self.cluster.view());
         Ok(crate::port::images::facts(info))
     }
 

@@ -273,8 +273,14 @@ impl Host {
 }
 
 fn wanted(protocol: Protocol, server: &str, name: &str) -> RemoteImage {
-    let source =
-        UpdateSource { server: server.into(), protocol, certificate: String::new(), alias: name.into(), kind: None };
+    let source = UpdateSource {
+        server: server.into(),
+        protocol,
+        certificate: String::new(),
+        alias: name.into(),
+        kind: None,
+        project: String::new(),
+    };
     RemoteImage { source, name: name.into(), secret: String::new() }
 }
 

@@ -43,6 +43,12 @@ impl Context {
         Self { remote: Some(remote.to_owned()), ..self.clone() }
     }
 
+    /// The same user in another project, if one is named.
+    pub(crate) fn in_project(&self, project: Option<&str>) -> Self {
+        let project = project.map(str::to_owned).or_else(|| self.project.clone());
+        Self { project, ..self.clone() }
+    }
+
     /// The remote that is meant.
     pub(crate) fn remote_name(&self, remotes: &Remotes) -> String {
         self.remote.as_ref().or(remotes.default.as_ref()).map_or(LOCAL, String::as_str).to_owned()

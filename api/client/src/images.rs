@@ -80,6 +80,12 @@ impl Client {
         self.get(Path::of("images").with("recursion", "1").with_some("filter", filter)).await
     }
 
+    /// Images of all projects.
+    pub async fn images_of_all(&self) -> Result<Vec<Image>> {
+        let all = Path::of("images").with("recursion", "1").with("all-projects", "true");
+        self.in_project(None).get(all).await
+    }
+
     /// One image, by its fingerprint or the beginning of it.
     pub async fn image(&self, fingerprint: &str) -> Result<Tagged<Image>> {
         self.get_tagged(path(fingerprint)).await

@@ -21,7 +21,7 @@ fn what_each_kind_of_caller_may_reach() {
         (&get, "/1.0/images/ab/export", [true, true, true, true]),
         (&post, "/1.0/images", [true, true, true, true]),
         (&post, "/1.0/images/ab/secret", [false, false, true, true]),
-        (&delete, "/1.0/images/ab", [false, false, false, true]),
+        (&delete, "/1.0/images/ab", [false, false, true, true]),
         (&get, "/1.0/instances", [false, false, true, true]),
         (&delete, "/1.0/instances/c1", [false, false, true, true]),
         (&get, "/1.0/operations/x/wait", [true, true, true, true]),

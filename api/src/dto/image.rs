@@ -104,6 +104,9 @@ pub struct PostSource {
     pub image_type: String,
     /// An instance, or `instance/snapshot`.
     pub name: String,
+    /// The project of the other server whose image it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub project: String,
 }
 
 /// `POST` of an image's export: where it is to be sent.
@@ -117,6 +120,8 @@ pub struct ExportPost {
     pub secret: String,
     /// PEM of the one certificate that the target may show.
     pub certificate: String,
+    /// The target's project that is to have the image.
+    pub project: String,
 }
 
 /// An alias.

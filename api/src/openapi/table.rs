@@ -22,7 +22,7 @@ pub(super) fn entries() -> Vec<Entry> {
         all.extend(instances(&format!("/1.0/{root}")).into_iter().map(|e| e.in_project().deprecated(older)));
     }
     all.extend(operations());
-    all.extend(images());
+    all.extend(images().into_iter().map(Entry::in_project));
     all.extend(settings());
     all.extend(networks().into_iter().chain(network_parts()).map(Entry::in_project));
     all.extend(storage());
@@ -133,9 +133,8 @@ fn operations() -> Vec<Entry> {
 
 fn images() -> Vec<Entry> {
     vec![
-        get("/1.0/images", "Images.").in_project().with(&[AllProjects, Filter]).lists::<image::Image>(),
+        get("/1.0/images", "Images.").with(&[AllProjects, Filter]).lists::<image::Image>(),
         post("/1.0/images", "Adds an image: its files as the body, or where it is to come from.")
-            .in_project()
             .takes::<image::Post>()
             .takes_raw(BYTES)
             .operates()

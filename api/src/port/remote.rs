@@ -53,6 +53,8 @@ pub struct PushTarget {
     pub certificate: String,
     /// What it gave out for this image.
     pub secret: String,
+    /// Its project that is to have the image; empty for the one that it takes.
+    pub project: String,
 }
 
 /// Image servers. Every address is checked before it is connected to, after redirects too.

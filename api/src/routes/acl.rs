@@ -117,7 +117,7 @@ pub(crate) async fn create(call: Call, Json(body): Json<wire::Acl>) -> Reply {
     };
     let id = acl.id();
     call.propose(Command::Acl(AclCommand::Put { acl: Box::new(acl), expect: Expect::Absent })).await?;
-    call.networked("network-acl-created", path(&id), &id.project);
+    call.happened_in("network-acl-created", path(&id), &id.project);
     reply::created(&url(&id))
 }
 
@@ -152,7 +152,7 @@ async fn update(call: &Call, present: &Acl, acl: Acl) -> Reply {
     spec::plain_text("config", &acl.config)?;
     let expect = Expect::Present(call.headers.contains_key(IF_MATCH).then_some(present.generation));
     call.propose(Command::Acl(AclCommand::Put { acl: Box::new(acl), expect })).await?;
-    call.networked("network-acl-updated", path(&present.id()), &present.project);
+    call.happened_in("network-acl-updated", path(&present.id()), &present.project);
     reply::empty()
 }
 
@@ -161,14 +161,14 @@ pub(crate) async fn rename(call: Call, Segment(name): Segment<String>, Json(body
     let to = AclName::new(body.name).map_err(|e| Error::invalid("name", e))?;
     let fresh = acl.id().beside(to.clone());
     call.propose(Command::Acl(AclCommand::Rename { name: acl.id(), to })).await?;
-    call.networked("network-acl-renamed", path(&fresh), &fresh.project);
+    call.happened_in("network-acl-renamed", path(&fresh), &fresh.project);
     reply::created(&url(&fresh))
 }
 
 pub(crate) async fn delete(call: Call, Segment(name): Segment<String>) -> Reply {
     let id = find(&call, &name)?.id();
     call.propose(Command::Acl(AclCommand::Remove(id.clone()))).await?;
-    call.networked("network-acl-deleted", path(&id), &id.project);
+    call.happened_in("network-acl-deleted", path(&id), &id.project);
     reply::empty()
 }
 

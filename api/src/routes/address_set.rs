@@ -78,7 +78,7 @@ pub(crate) async fn create(call: Call, Json(body): Json<wire::AddressSet>) -> Re
     let set = AddressSet { description, project, config, addresses, ..AddressSet::new(name) };
     let id = set.id();
     propose(&call, set, Expect::Absent).await?;
-    call.networked("network-address-set-created", path(&id), &id.project);
+    call.happened_in("network-address-set-created", path(&id), &id.project);
     reply::created(&url(&id))
 }
 
@@ -106,7 +106,7 @@ async fn update(call: &Call, present: &AddressSet, set: AddressSet) -> Reply {
     etag::check(&call.headers, &tag(present))?;
     let expect = Expect::Present(call.headers.contains_key(IF_MATCH).then_some(present.generation));
     propose(call, set, expect).await?;
-    call.networked("network-address-set-updated", path(&present.id()), &present.project);
+    call.happened_in("network-address-set-updated", path(&present.id()), &present.project);
     reply::empty()
 }
 
@@ -120,13 +120,13 @@ pub(crate) async fn rename(call: Call, Segment(name): Segment<String>, Json(body
     let to = SetName::new(body.name).map_err(|e| Error::invalid("name", e))?;
     let fresh = set.id().beside(to.clone());
     call.propose(Command::AddressSet(AddressSetCommand::Rename { name: set.id(), to })).await?;
-    call.networked("network-address-set-renamed", path(&fresh), &fresh.project);
+    call.happened_in("network-address-set-renamed", path(&fresh), &fresh.project);
     reply::created(&url(&fresh))
 }
 
 pub(crate) async fn delete(call: Call, Segment(name): Segment<String>) -> Reply {
     let id = find(&call, &name)?.id();
     call.propose(Command::AddressSet(AddressSetCommand::Remove(id.clone()))).await?;
-    call.networked("network-address-set-deleted", path(&id), &id.project);
+    call.happened_in("network-address-set-deleted", path(&id), &id.project);
     reply::empty()
 }

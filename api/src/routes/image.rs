@@ -6,7 +6,8 @@ use axum::extract::Request;
 use basalt_model::command::ImageCommand;
 use basalt_model::image::{Edit, Image};
 use basalt_model::instance::Kind;
-use basalt_model::{Command, Fingerprint, ProfileName, StateView, Timestamp};
+use basalt_model::{Command, Fingerprint, ImageKey, ProfileName, StateView, Timestamp};
+use http::Method;
 use serde_json::Map;
 
 use super::image_secret::Sight;
@@ -25,7 +26,8 @@ use crate::reply::{self, Reply};
 
 /// An image as clients see it.
 pub(super) fn render(view: &StateView, image: &Image) -> wire::Image {
-    let aliases = view.aliases.values().filter(|a| a.target == image.fingerprint);
+    let id = image.id();
+    let aliases = view.aliases.values().filter(|a| a.image() == id);
     wire::Image {
         fingerprint: image.fingerprint.to_string(),
         filename: image.filename.clone(),
@@ -55,12 +57,12 @@ pub(super) fn render(view: &StateView, image: &Image) -> wire::Image {
         expires_at: clock::text(image.expires_at),
         last_used_at: clock::text(image.last_used_at),
         uploaded_at: clock::text(image.uploaded_at),
-        project: "default".into(),
+        project: image.project.to_string(),
     }
 }
 
 impl Call {
-    /// The image whose fingerprint begins with `text`, if it is the only one and the caller may see it.
+    /// The image of the project whose fingerprint begins with `text`, if it is the only one and the caller may see it.
     ///
     /// # Errors
     /// None, or more than one.
@@ -69,18 +71,18 @@ impl Call {
         if text.is_empty() {
             return Err(missing());
         }
-        let visible = |image: &&Image| self.sees_image(image) && image.fingerprint.as_str().starts_with(text);
+        if !matches!(self.method, Method::GET | Method::HEAD) {
+            // What is public may be read by those who do not see the project, and no more.
+            self.project()?;
+        }
+        let scope = self.image_scope()?;
+        let visible = |image: &&Image| scope.shows(image) && image.fingerprint.as_str().starts_with(text);
         let mut fits = self.view.images.values().filter(visible);
         match (fits.next(), fits.next()) {
             (Some(only), None) => Ok(only.clone()),
             (Some(_), Some(_)) => Err(Error::invalid("fingerprint", format!("{text:?} fits more than one image"))),
             (None, _) => Err(missing()),
         }
-    }
-
-    /// Strangers see public images only.
-    pub(super) fn sees_image(&self, image: &Image) -> bool {
-        image.public || self.who.trusted()
     }
 }
 
@@ -107,15 +109,13 @@ pub(super) fn profiles(call: &Call, given: Option<&[String]>) -> Result<Option<V
 }
 
 pub(crate) async fn list(call: Call) -> Reply {
-    if call.who.trusted() {
-        call.projects()?;
-    }
+    let scope = call.listed_images()?;
     let filter = Filter::parse(call.query("filter").unwrap_or_default())?;
-    let visible = call.view.images.values().filter(|i| call.sees_image(i));
-    let images = visible.map(|i| render(&call.view, i)).filter(|i| filter.takes(i));
+    let visible = call.view.images.values().filter(|i| scope.shows(i));
+    let images = visible.map(|i| (i, render(&call.view, i))).filter(|(_, shown)| filter.takes(shown));
     match call.recursion() {
-        0 => reply::sync(images.map(|i| format!("/1.0/images/{}", i.fingerprint)).collect::<Vec<_>>()),
-        _ => reply::sync(images.collect::<Vec<_>>()),
+        0 => reply::sync(images.map(|(i, _)| url(&i.fingerprint) + &i.project.suffix()).collect::<Vec<_>>()),
+        _ => reply::sync(images.map(|(_, shown)| shown).collect::<Vec<_>>()),
     }
 }
 
@@ -169,10 +169,9 @@ async fn update(call: &Call, image: &Image, edit: Edit) -> Reply {
     if edit.auto_update && image.update_source.is_none() {
         return Err(Error::invalid("auto_update", "the image did not come from another server"));
     }
-    let fingerprint = image.fingerprint.clone();
-    let edit = ImageCommand::Edit { fingerprint: fingerprint.clone(), edit: Box::new(edit) };
+    let edit = ImageCommand::Edit { image: image.id(), edit: Box::new(edit) };
     call.propose(Command::Image(edit)).await?;
-    call.happened("image-updated", url(&fingerprint), None);
+    call.happened_in("image-updated", url(&image.fingerprint), &image.project);
     reply::empty()
 }
 
@@ -191,7 +190,7 @@ pub(crate) async fn refresh(call: Call, Segment(text): Segment<String>) -> Reply
     let api = call.api.clone();
     let operation = api.operations.start(new, |handle| async move {
         let newer = pull::refresh(&call.api, &image, &handle).await?;
-        call.happened("image-refreshed", location, None);
+        call.happened_in("image-refreshed", location, &image.project);
         let mut metadata = Map::new();
         metadata.insert("refreshed".into(), newer.is_some().into());
         if let Some(fingerprint) = newer {
@@ -203,12 +202,13 @@ pub(crate) async fn refresh(call: Call, Segment(text): Segment<String>) -> Reply
 }
 
 /// The same without a caller.
-pub(crate) async fn refresh_now(api: &Arc<Api>, fingerprint: &Fingerprint) -> Result<bool, Error> {
-    let Some(image) = api.view().images.get(fingerprint).cloned() else { return Ok(false) };
+pub(crate) async fn refresh_now(api: &Arc<Api>, id: &ImageKey) -> Result<bool, Error> {
+    let Some(image) = api.view().images.get(id).cloned() else { return Ok(false) };
     let new = New {
         class: Class::Task,
         description: "Refreshing image",
-        resources: vec![("images", url(fingerprint))],
+        resources: vec![("images", url(&image.fingerprint))],
+        project: Some(image.project.clone()).filter(|project| !project.is_default()),
         may_cancel: true,
         ..New::default()
     };
@@ -225,9 +225,9 @@ pub(crate) async fn refresh_now(api: &Arc<Api>, fingerprint: &Fingerprint) -> Re
 
 pub(crate) async fn delete(call: Call, Segment(text): Segment<String>) -> Reply {
     let image = call.image(&text)?;
-    call.propose(Command::Image(ImageCommand::Remove(image.fingerprint.clone()))).await?;
+    call.propose(Command::Image(ImageCommand::Remove(image.id()))).await?;
     let url = url(&image.fingerprint);
-    call.happened("image-deleted", url.clone(), None);
+    call.happened_in("image-deleted", url.clone(), &image.project);
     let new = New {
         class: Class::Task,
         description: "Deleting image",
@@ -239,6 +239,6 @@ pub(crate) async fn delete(call: Call, Segment(text): Segment<String>) -> Reply 
     reply::operation(&call.api.operations.start(new, |_| async { Ok(Map::new()) }))
 }
 
-pub(super) fn url(fingerprint: &Fingerprint) -> String {
+pub(crate) fn url(fingerprint: &Fingerprint) -> String {
     format!("/1.0/images/{fingerprint}")
 }

@@ -39,7 +39,7 @@ pub(crate) async fn get(call: Call, Segment(text): Segment<String>, request: Req
         let secret = call.query("secret").unwrap_or_default();
         call.api.secrets.redeem(secret).ok_or_else(|| Error::NotFound("Image".into()))?;
     }
-    call.happened("image-retrieved", super::image::url(&image.fingerprint), None);
+    call.happened_in("image-retrieved", super::image::url(&image.fingerprint), &image.project);
     Ok(answer)
 }
 

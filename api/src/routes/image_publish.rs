@@ -106,8 +106,8 @@ async fn make(call: Call, wanted: Publish, wishes: Wishes, handle: Handle) -> Re
     let facts = call.api.ports.images.publish(wanted, &say).await?;
     let (fingerprint, size) = (facts.fingerprint.clone(), facts.size);
     pull::add(&call.api, facts, &Offer::default(), &wishes).await?;
-    pull::name(&call.api, &fingerprint, &wishes.aliases).await?;
-    call.happened("image-created", image::url(&fingerprint), None);
+    pull::name(&call.api, &fingerprint, &wishes).await?;
+    call.happened_in("image-created", image::url(&fingerprint), &wishes.project);
     let metadata = json!({"fingerprint": fingerprint, "size": size.to_string()});
     Ok(metadata.as_object().cloned().unwrap_or_default())
 }

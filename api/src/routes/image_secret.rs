@@ -34,8 +34,8 @@ impl Call {
         let other = secret::owner(secret).filter(|node| *node != self.me() && self.view.members.contains_key(node));
         match (other, self.api.secrets.look(secret)) {
             (Some(node), _) if !self.who.from_member => Ok(Sight::At(node)),
-            (_, Some(Purpose::Download(fingerprint))) if fingerprint.as_str().starts_with(text) => {
-                let image = self.view.images.get(&fingerprint).cloned();
+            (_, Some(Purpose::Download(id))) if id.name.as_str().starts_with(text) => {
+                let image = self.view.images.get(&id).cloned();
                 image.map(|image| Sight::Here(Box::new(image))).ok_or_else(|| Error::NotFound("Image".into()))
             }
             (_, _) => self.image(text).map(|image| Sight::Here(Box::new(image))),
@@ -46,8 +46,8 @@ impl Call {
 /// Makes a secret with which somebody who is not trusted may download the image, once.
 pub(crate) async fn create(call: Call, Segment(text): Segment<String>) -> Reply {
     let image = call.image(&text)?;
-    call.happened("image-secret-created", image::url(&image.fingerprint), None);
-    let purpose = Purpose::Download(image.fingerprint.clone());
+    call.happened_in("image-secret-created", image::url(&image.fingerprint), &image.project);
+    let purpose = Purpose::Download(image.id());
     waiting(&call, &image.fingerprint, purpose)
 }
 
@@ -55,10 +55,10 @@ pub(crate) async fn create(call: Call, Segment(text): Segment<String>) -> Reply 
 pub(super) fn announce(call: &Call, post: &Post, source: &PostSource) -> Reply {
     let fingerprint =
         Fingerprint::new(source.fingerprint.as_str()).map_err(|e| Error::invalid("source.fingerprint", e))?;
-    if call.view.images.contains_key(&fingerprint) {
+    let wishes = image_source::wishes(call, post, None)?;
+    if call.view.images.contains_key(&wishes.image(&fingerprint)) {
         return Err(Error::Conflict("Image with same fingerprint already exists".into()));
     }
-    let wishes = image_source::wishes(call, post, None)?;
     waiting(call, &fingerprint, Purpose::Upload(fingerprint.clone(), Box::new(wishes)))
 }
 
@@ -95,6 +95,7 @@ pub(crate) async fn push(call: Call, Segment(text): Segment<String>, Json(body):
         server: body.target.trim_end_matches('/').to_owned(),
         certificate: body.certificate,
         secret: body.secret,
+        project: body.project,
     };
     let new = New {
         class: Class::Task,
@@ -108,7 +109,7 @@ pub(crate) async fn push(call: Call, Segment(text): Segment<String>, Json(body):
     reply::operation(&api.operations.start(new, |handle| async move {
         let tell = |text: String| handle.progress("upload_progress", text);
         call.api.ports.remotes.push(&image, &target, &tell).await?;
-        call.happened("image-retrieved", image::url(&image.fingerprint), None);
+        call.happened_in("image-retrieved", image::url(&image.fingerprint), &image.project);
         Ok(Map::new())
     }))
 }

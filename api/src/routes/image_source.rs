@@ -58,6 +58,7 @@ pub(super) fn of_instance(call: &Call, source: &Source, kind: &str) -> Result<Op
         fingerprint: source.fingerprint.clone(),
         certificate: source.certificate.clone(),
         secret: source.secret.clone(),
+        project: source.project.clone(),
         image_type: kind.to_owned(),
         ..PostSource::default()
     };
@@ -84,6 +85,9 @@ fn of_post(call: &Call, source: &PostSource) -> Result<RemoteImage, Error> {
     // The rule for our own aliases holds for those of others too: they come into URLs.
     let field = if source.fingerprint.is_empty() { "source.alias" } else { "source.fingerprint" };
     AliasName::new(name.as_str()).map_err(|e| Error::invalid(field, e))?;
+    if !source.project.is_empty() {
+        AliasName::new(source.project.as_str()).map_err(|e| Error::invalid("source.project", e))?;
+    }
     if source.certificate.len() > MAX_CERTIFICATE {
         return Err(Error::invalid("source.certificate", "is no certificate"));
     }
@@ -94,6 +98,7 @@ fn of_post(call: &Call, source: &PostSource) -> Result<RemoteImage, Error> {
         certificate: source.certificate.clone(),
         alias: alias.clone(),
         kind: kind(&source.image_type)?,
+        project: source.project.clone(),
     };
     Ok(RemoteImage { source: update, name: name.clone(), secret: source.secret.clone() })
 }
@@ -108,6 +113,7 @@ fn of_url(call: &Call, source: &PostSource) -> Result<RemoteImage, Error> {
         certificate: String::new(),
         alias: String::new(),
         kind: kind(&source.image_type)?,
+        project: String::new(),
     };
     Ok(RemoteImage { source: update, name: source.fingerprint.clone(), secret: String::new() })
 }
@@ -144,7 +150,7 @@ pub(super) fn wishes(call: &Call, post: &Post, source: Option<&UpdateSource>) ->
         profiles: image::profiles(call, post.profiles.as_deref())?,
         expires_at: expires_at.filter(|at| *at != basalt_model::Timestamp::NEVER),
         source: source.cloned(),
-        ..Wishes::default()
+        ..Wishes::of(call.image_project()?)
     })
 }
 
@@ -165,29 +171,28 @@ async fn import(call: Call, wanted: RemoteImage, wishes: Wishes, handle: Handle)
     let api = &call.api;
     let fingerprint = pull::pull(api, &wanted, &wishes, &handle).await?;
     let view = api.view();
-    let present = view.images.get(&fingerprint).ok_or_else(|| Error::NotFound("Image".into()))?;
+    let present = view.images.get(&wishes.image(&fingerprint)).ok_or_else(|| Error::NotFound("Image".into()))?;
     // It was there already, perhaps only as a guest of the cache: now somebody wants it for itself.
-    if let Some(edit) = adopted(present, &wishes) {
-        let edit = ImageCommand::Edit { fingerprint: fingerprint.clone(), edit: Box::new(edit) };
+    if let Some(edit) = adopted(&call, present, &wishes) {
+        let edit = ImageCommand::Edit { image: present.id(), edit: Box::new(edit) };
         call.propose(Command::Image(edit)).await?;
     }
-    pull::name(api, &fingerprint, &wishes.aliases).await?;
-    call.happened("image-created", image::url(&fingerprint), None);
+    pull::name(api, &fingerprint, &wishes).await?;
+    call.happened_in("image-created", image::url(&fingerprint), &wishes.project);
     let metadata = json!({"fingerprint": fingerprint, "size": present.size.to_string()});
     Ok(metadata.as_object().cloned().unwrap_or_default())
 }
 
-/// What an import changes of an image that the cluster has; nothing if it says nothing.
-fn adopted(image: &Image, wishes: &Wishes) -> Option<Edit> {
-    let mut properties = image.properties.clone();
-    properties.extend(wishes.properties.clone());
-    let edit = Edit {
-        public: image.public || wishes.public,
-        auto_update: if image.cached { wishes.auto_update } else { image.auto_update || wishes.auto_update },
-        cached: false,
-        expires_at: wishes.expires_at.unwrap_or(image.expires_at),
-        properties,
-        profiles: wishes.profiles.clone().or_else(|| image.profiles.clone()),
-    };
+/// What an import changes of an image that the project has; nothing if it says nothing. Whoever may not change the image
+/// only sees to it that it stays: another server could name any fingerprint.
+fn adopted(call: &Call, image: &Image, wishes: &Wishes) -> Option<Edit> {
+    let mut edit = Edit { cached: false, ..image::editable(image) };
+    if call.changes_images_of(&image.project) {
+        edit.properties.extend(wishes.properties.clone());
+        edit.public |= wishes.public;
+        edit.auto_update = wishes.auto_update || (image.auto_update && !image.cached);
+        edit.expires_at = wishes.expires_at.unwrap_or(image.expires_at);
+        edit.profiles = wishes.profiles.clone().or(edit.profiles);
+    }
     (edit != image::editable(image)).then_some(edit)
 }

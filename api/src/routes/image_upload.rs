@@ -32,10 +32,17 @@ pub(crate) async fn post(call: Call, request: Request) -> Reply {
     if let Bearer::Of(node) = bearer {
         return call.forward(node, request).await;
     }
-    let project = call.project()?;
-    let (mut wishes, fingerprint) = wishes(&call, request.headers())?;
-    let content_type = content_type(request.headers());
     let trusted = matches!(bearer, Bearer::Trusted);
+    let fingerprint = fingerprint(request.headers())?;
+    let (project, wishes) = match &bearer {
+        // All was said when it was announced.
+        Bearer::Secret(_, announced) => {
+            let filename = filename(request.headers());
+            (announced.project.clone(), Wishes { filename, ..(**announced).clone() })
+        }
+        Bearer::Trusted | Bearer::Of(_) => (call.project()?, wishes(&call, request.headers())?),
+    };
+    let content_type = content_type(request.headers());
     if trusted && content_type.starts_with("application/json") {
         return from_source(call, request.into_body()).await;
     }
@@ -62,8 +69,7 @@ pub(crate) async fn post(call: Call, request: Request) -> Reply {
     }
     let mut new =
         New { class: Class::Task, description: "Downloading image", project: Some(project), ..New::default() };
-    if let Bearer::Secret(secret, announced) = bearer {
-        wishes = Wishes { filename: wishes.filename, ..*announced };
+    if let Bearer::Secret(secret, _) = bearer {
         // With it the sender may also wait for the end.
         new.metadata.insert("secret".into(), secret.clone().into());
         new.secret = Some(secret);
@@ -89,8 +95,18 @@ async fn from_source(call: Call, body: Body) -> Reply {
     image_source::post(call, post).await
 }
 
-/// What the headers say of the image, and the fingerprint that it is said to have.
-fn wishes(call: &Call, headers: &HeaderMap) -> Result<(Wishes, Option<Fingerprint>), Error> {
+/// The fingerprint that the image is said to have.
+fn fingerprint(headers: &HeaderMap) -> Result<Option<Fingerprint>, Error> {
+    let said = dialect::header(headers, "fingerprint").filter(|f| !f.is_empty());
+    said.map(Fingerprint::new).transpose().map_err(|e| Error::invalid("fingerprint", e))
+}
+
+fn filename(headers: &HeaderMap) -> String {
+    dialect::header(headers, "filename").unwrap_or_default().to_owned()
+}
+
+/// What the headers say of the image.
+fn wishes(call: &Call, headers: &HeaderMap) -> Result<Wishes, Error> {
     let pairs = |name: &str| -> Result<Vec<(String, String)>, Error> {
         let Some(text) = dialect::header(headers, name) else { return Ok(Vec::new()) };
         let uri = format!("/?{text}").parse().map_err(|_| Error::invalid(name, "is not URL-encoded"))?;
@@ -102,17 +118,14 @@ fn wishes(call: &Call, headers: &HeaderMap) -> Result<(Wishes, Option<Fingerprin
     let aliases = named.map(|(_, name)| AliasName::new(name).map_err(|e| Error::invalid("aliases", e)));
     let profiles: Vec<String> =
         pairs("profiles")?.into_iter().filter(|(key, _)| key == "profile").map(|(_, name)| name).collect();
-    let fingerprint =
-        dialect::header(headers, "fingerprint").filter(|f| !f.is_empty()).map(Fingerprint::new).transpose();
-    let wishes = Wishes {
-        filename: dialect::header(headers, "filename").unwrap_or_default().to_owned(),
+    Ok(Wishes {
+        filename: filename(headers),
         public: dialect::header(headers, "public").is_some_and(basalt_model::config::is_true),
         properties,
         aliases: aliases.collect::<Result<_, _>>()?,
         profiles: image::profiles(call, Some(profiles.as_slice()).filter(|names| !names.is_empty()))?,
-        ..Wishes::default()
-    };
-    Ok((wishes, fingerprint.map_err(|e| Error::invalid("fingerprint", e))?))
+        ..Wishes::of(call.image_project()?)
+    })
 }
 
 async fn unified(
@@ -174,8 +187,8 @@ async fn keep(
     let facts = upload.finish().await?;
     let (fingerprint, size) = (facts.fingerprint.clone(), facts.size);
     pull::add(&call.api, facts, &Offer::default(), &wishes).await?;
-    pull::name(&call.api, &fingerprint, &wishes.aliases).await?;
-    call.happened("image-created", image::url(&fingerprint), None);
+    pull::name(&call.api, &fingerprint, &wishes).await?;
+    call.happened_in("image-created", image::url(&fingerprint), &wishes.project);
     let metadata = json!({"fingerprint": fingerprint, "size": size.to_string()});
     let Value::Object(metadata) = metadata else { return Ok(Map::new()) };
     Ok(metadata)

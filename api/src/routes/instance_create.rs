@@ -3,12 +3,12 @@
 use std::str::FromStr;
 
 use basalt_model::command::InstanceCommand;
-use basalt_model::image::Image;
+use basalt_model::image::{Alias, Image};
 use basalt_model::instance::{Instance, Intent, Kind, Origin, Placement, Run, Spec, Target};
 use basalt_model::restriction;
 use basalt_model::{
-    AliasName, Command, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName, ProjectName,
-    Timestamp,
+    AliasKey, AliasName, Command, Fingerprint, Generation, GroupName, ImageKey, InstanceId, InstanceName, MemberName,
+    ProjectName, Timestamp,
 };
 use serde_json::Map;
 
@@ -65,9 +65,10 @@ fn operation(name: &InstanceName, project: &ProjectName) -> New {
 /// The image of another server that a source names; nothing when it is here already, and then the source names that.
 pub(super) fn afar(call: &Call, source: &mut Source, kind: &str) -> Result<Option<RemoteImage>, Error> {
     let Some(wanted) = image_source::of_instance(call, source, kind)? else { return Ok(None) };
-    let here = pull::kept(&call.view, &wanted).or_else(|| {
+    let project = call.image_project()?;
+    let here = pull::kept(&call.view, &project, &wanted).or_else(|| {
         let named = Fingerprint::new(source.fingerprint.as_str()).ok();
-        named.filter(|fingerprint| call.view.images.contains_key(fingerprint))
+        named.filter(|fingerprint| call.view.images.contains_key(&call.view.image_key(&project, fingerprint)))
     });
     match here {
         None => Ok(Some(wanted)),
@@ -79,15 +80,15 @@ pub(super) fn afar(call: &Call, source: &mut Source, kind: &str) -> Result<Optio
 }
 
 /// An image that comes with an instance.
-pub(super) fn wishes(call: &Call, wanted: &RemoteImage) -> Wishes {
+pub(super) fn wishes(call: &Call, wanted: &RemoteImage) -> Result<Wishes, Error> {
     let keep = call.view.config.get("images.auto_update_cached").is_none_or(|v| !basalt_model::config::is_false(v));
-    Wishes {
+    Ok(Wishes {
         cached: true,
         // What a fingerprint names never changes.
         auto_update: keep && wanted.name == wanted.source.alias && Fingerprint::new(wanted.name.as_str()).is_err(),
         source: Some(wanted.source.clone()),
-        ..Wishes::default()
-    }
+        ..Wishes::of(call.image_project()?)
+    })
 }
 
 /// An image of our own, by its fingerprint.
@@ -105,7 +106,7 @@ fn from_afar(call: Call, mut body: Post, wanted: RemoteImage) -> Reply {
     }
     body.name = name.to_string();
     let new = New { may_cancel: true, ..operation(&name, &project) };
-    let wishes = wishes(&call, &wanted);
+    let wishes = wishes(&call, &wanted)?;
     let api = call.api.clone();
     let started = api.operations.start(new, |handle| async move {
         let mut call = call;
@@ -214,19 +215,19 @@ pub(super) fn source(call: &Call, source: &Source) -> Result<Option<Image>, Erro
 }
 
 fn image(call: &Call, source: &Source) -> Result<Image, Error> {
-    let view = &call.view;
-    let found: Option<Fingerprint> = if !source.fingerprint.is_empty() {
-        view.find_image(&source.fingerprint)
+    let (view, project) = (&call.view, call.image_project()?);
+    let found: Option<ImageKey> = if !source.fingerprint.is_empty() {
+        view.find_image(&project, &source.fingerprint)
     } else if !source.alias.is_empty() {
-        let alias = AliasName::new(source.alias.as_str()).map_err(|e| Error::invalid("source.alias", e))?;
-        view.aliases.get(&alias).map(|a| a.target.clone())
+        let name = AliasName::new(source.alias.as_str()).map_err(|e| Error::invalid("source.alias", e))?;
+        view.aliases.get(&AliasKey { project, name }).map(Alias::image)
     } else if !source.properties.is_empty() {
         let fits = |image: &&Image| source.properties.iter().all(|(k, v)| image.properties.get(k) == Some(v));
-        view.images.values().filter(fits).max_by_key(|i| i.created_at).map(|i| i.fingerprint.clone())
+        view.images_of(&project).filter(fits).max_by_key(|i| i.created_at).map(Image::id)
     } else {
         return Err(Error::invalid("source", "name an image by alias, fingerprint or properties"));
     };
-    match found.and_then(|fingerprint| view.images.get(&fingerprint)) {
+    match found.and_then(|id| view.images.get(&id)) {
         Some(image) => Ok(image.clone()),
         None => {
             let text = if source.fingerprint.is_empty() { &source.alias } else { &source.fingerprint };

@@ -210,7 +210,7 @@ pub(crate) async fn create(call: Call, Json(body): Json<wire::Post>) -> Reply {
     let network = Network { description, project, config, ..Network::new(id.name.clone(), kind) };
     call.propose(Command::Network(NetworkCommand::Add(network))).await?;
     call.api.pending.remove(What::Network, &id.to_string());
-    call.networked("network-created", path(&id), &id.project);
+    call.happened_in("network-created", path(&id), &id.project);
     reply::created(&location)
 }
 
@@ -256,7 +256,7 @@ async fn update(call: &Call, present: &Network, description: String, given: dto:
         config: subnet::concrete(&call.view, &present.project, present.kind, given, Some(present))?,
     };
     call.propose(Command::Network(update)).await?;
-    call.networked("network-updated", path(&present.id()), &present.project);
+    call.happened_in("network-updated", path(&present.id()), &present.project);
     reply::empty()
 }
 
@@ -265,7 +265,7 @@ pub(crate) async fn rename(call: Call, Segment(name): Segment<String>, Json(body
     let to = NetworkName::new(body.name).map_err(|e| Error::invalid("name", e))?;
     let fresh = network.beside(to.clone());
     call.propose(Command::Network(NetworkCommand::Rename { name: network.id(), to })).await?;
-    call.networked("network-renamed", path(&fresh), &fresh.project);
+    call.happened_in("network-renamed", path(&fresh), &fresh.project);
     reply::created(&url(&fresh))
 }
 
@@ -275,6 +275,6 @@ pub(crate) async fn delete(call: Call, Segment(name): Segment<String>) -> Reply 
     }
     let id = call.network(&name)?.id();
     call.propose(Command::Network(NetworkCommand::Remove(id.clone()))).await?;
-    call.networked("network-deleted", path(&id), &id.project);
+    call.happened_in("network-deleted", path(&id), &id.project);
     reply::empty()
 }

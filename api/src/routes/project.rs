@@ -47,11 +47,9 @@ fn show(call: &Call, project: &Project) -> wire::Project {
     let acls = acls.map(|id| format!("/1.0/network-acls/{}{suffix}", id.name));
     let sets = view.address_sets.keys().filter(|id| id.project == project.name);
     let sets = sets.map(|id| format!("/1.0/network-address-sets/{}{suffix}", id.name));
-    let mut used_by: Vec<String> =
-        instances.chain(profiles).chain(zones).chain(networks).chain(acls).chain(sets).collect();
-    if project.name.is_default() {
-        used_by.extend(view.images.keys().map(|f| format!("/1.0/images/{f}")));
-    }
+    let images = view.images_of(&project.name).map(|image| format!("/1.0/images/{}{suffix}", image.fingerprint));
+    let used_by =
+        instances.chain(profiles).chain(zones).chain(networks).chain(acls).chain(sets).chain(images).collect();
     wire::Project {
         name: project.name.to_string(),
         description: project.description.clone(),

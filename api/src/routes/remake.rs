@@ -34,7 +34,7 @@ pub(crate) async fn rebuild(call: Call, Segment(name): Segment<String>, Json(bod
     if call.view.snapshots_of(instance.id).next().is_some() {
         return Err(Error::Refused(format!("Instance {name} has snapshots, which would be lost: delete them")));
     }
-    let wishes = instance_create::wishes(&call, &wanted);
+    let wishes = instance_create::wishes(&call, &wanted)?;
     let new = New { may_cancel: true, ..call.instance_operation("Rebuilding instance", &instance) };
     let api = call.api.clone();
     let started = api.operations.start(new, |handle| async move {

@@ -18,6 +18,7 @@ mod logical;
 mod matrix;
 mod members;
 mod objects;
+mod own_images;
 mod own_networks;
 mod ports;
 mod projects;

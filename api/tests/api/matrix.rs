@@ -12,7 +12,7 @@ use crate::client::Answer;
 use crate::world::World;
 
 /// Path (`*` at the end for all below), verbs (`*` for all), and who may: **u**ntrusted, **m**etrics, **r**estricted,
-/// **c**lient. The restricted one has a project that shares the networks of the default one. The unix socket may all. The
+/// **c**lient. The restricted one has a project that shares networks and images of the default one. The unix socket may all. The
 /// first line that fits counts; a path without one fails the test.
 const TABLE: &[(&str, &str, &str)] = &[
     ("/", "get", "umrc"),
@@ -156,13 +156,17 @@ async fn secrets(world: &World) {
     client.post("/1.0/profiles?project=hidden", json!({"name": "topsecretp", "devices": devices})).await.ok();
     let body = json!({"name": "topsecret1", "source": {"type": "none"}, "start": true, "profiles": ["topsecretp"]});
     client.done(client.post("/1.0/instances?project=hidden", body).await).await;
-    let own = json!({"name": "hidden-too", "config": {"features.networks": "true"}});
+    let own = json!({"name": "hidden-too", "config": {"features.networks": "true", "features.images": "true"}});
     client.post("/1.0/projects", own).await.ok();
     client.patch("/1.0", json!({"config": {"network.ovn.northbound_connection": "unix:/nb.sock"}})).await.ok();
     let network = json!({"name": "topsecretn", "type": "ovn", "config": {"network": "none"}});
     assert_eq!(client.post("/1.0/networks?project=hidden-too", network).await.code, 201);
     client.post("/1.0/network-acls?project=hidden-too", json!({"name": "topsecreta"})).await.ok();
     client.post("/1.0/network-address-sets?project=hidden-too", json!({"name": "topsecrets"})).await.ok();
+    let upload =
+        client.request(Method::POST, "/1.0/images?project=hidden-too").header("x-incus-aliases", "alias=topsecreti");
+    let upload = upload.header("content-type", "application/octet-stream").header("x-incus-filename", "topsecret.tar");
+    client.done(client.send(upload.body("hidden image".into()).unwrap()).await).await;
     let id = *world.state().instances.keys().next().unwrap();
     world.telemetry.0.lock().unwrap().insert(id, LiveState { pid: 1, ..LiveState::default() });
 }

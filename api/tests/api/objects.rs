@@ -108,10 +108,10 @@ async fn projects() {
     client.put("/1.0/projects/p", shown).await.ok();
     assert!(
         client
-            .post("/1.0/projects", json!({"name": "q", "config": {"features.images": "true"}}))
+            .post("/1.0/projects", json!({"name": "q", "config": {"features.storage.volumes": "false"}}))
             .await
             .error(400)
-            .contains("features.images")
+            .contains("features.storage.volumes")
     );
     assert_eq!(
         client.get("/1.0/projects/p/state").await.ok()["resources"]["instances"],

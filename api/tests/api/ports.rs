@@ -300,13 +300,20 @@ impl Images for DiskImages {
 #[derive(Debug, Default)]
 pub(crate) struct FakeRemotes {
     pub(crate) folder: PathBuf,
-    /// Content by name.
+    /// Content by name, or by project and name.
     pub(crate) images: Mutex<BTreeMap<String, &'static [u8]>>,
     /// How often something was downloaded, and until when downloads wait.
     pub(crate) pulls: Mutex<Vec<String>>,
     pub(crate) hold: tokio::sync::RwLock<()>,
     /// Downloads that ended or were given up.
     pub(crate) over: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+fn place(wanted: &RemoteImage) -> String {
+    match wanted.source.project.as_str() {
+        "" => wanted.name.clone(),
+        project => format!("{project}/{}", wanted.name),
+    }
 }
 
 struct Over(Arc<std::sync::atomic::AtomicUsize>);
@@ -328,7 +335,8 @@ impl Remotes for FakeRemotes {
 
     async fn look(&self, wanted: &RemoteImage) -> Result<Offer, PortError> {
         let images = self.images.lock().unwrap();
-        let found = images.get(&wanted.name).ok_or_else(|| PortError::NotFound(format!("Image {:?}", wanted.name)))?;
+        let found =
+            images.get(&place(wanted)).ok_or_else(|| PortError::NotFound(format!("Image {:?}", wanted.name)))?;
         let fingerprint = Some(token::sha256(found));
         Ok(Offer { fingerprint, filename: "far.tar".into(), public: true, ..Offer::default() })
     }
@@ -338,7 +346,7 @@ impl Remotes for FakeRemotes {
         self.pulls.lock().unwrap().push(wanted.name.clone());
         tell("rootfs: 50% (1.00MB/s)".into());
         let _go = self.hold.read().await;
-        let content = self.images.lock().unwrap()[&wanted.name];
+        let content = self.images.lock().unwrap()[&place(wanted)];
         let mut upload = DiskImages(self.folder.clone()).begin().await?;
         upload.metadata(Bytes::from_static(content)).await?;
         let facts = upload.finish().await?;
@@ -347,7 +355,9 @@ impl Remotes for FakeRemotes {
     }
 
     async fn push(&self, image: &Image, target: &PushTarget, _: Tell<'_>) -> Result<(), PortError> {
-        self.pulls.lock().unwrap().push(format!("{} to {} with {}", image.fingerprint, target.server, target.secret));
+        let project = if target.project.is_empty() { String::new() } else { format!(" in {}", target.project) };
+        let to = format!("{} to {} with {}{project}", image.fingerprint, target.server, target.secret);
+        self.pulls.lock().unwrap().push(to);
         Ok(())
     }
 }

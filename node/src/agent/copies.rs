@@ -1,6 +1,7 @@
 //! Copies of images: so many members hold each that losing one loses none. Every member works out by itself whether it
 //! is one of those that are missing, and all come to the same answer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,9 @@ fn wanted(view: &StateView, me: NodeId) -> Vec<Image> {
         others.sort_by_key(|node| rank(&image.fingerprint, *node));
         others.iter().take(wanted.saturating_sub(held)).any(|node| *node == me)
     };
-    view.images.values().filter(lacks).cloned().collect()
+    // The files of several images may be the same.
+    let mut seen = BTreeSet::new();
+    view.images.values().filter(lacks).filter(|image| seen.insert(&image.fingerprint)).cloned().collect()
 }
 
 /// The same order on every member, another one for each image: copies spread.
@@ -97,7 +100,7 @@ async fn announce(cluster: &dyn Cluster, image: &Fingerprint, me: NodeId) {
 mod tests {
     use super::*;
     use basalt_model::member::{Announcement, Duty, Health, Member};
-    use basalt_model::{ClusterState, MemberName, Timestamp, Version};
+    use basalt_model::{ClusterState, MemberName, ProjectName, Timestamp, Version};
 
     fn state(members: u64, holders: &[u64], replicas: Option<&str>) -> ClusterState {
         let mut state = ClusterState::default();
@@ -123,6 +126,7 @@ mod tests {
             state.members.insert(NodeId(id), member);
         }
         let image = Image {
+            project: ProjectName::default_project(),
             fingerprint: Fingerprint::new("a".repeat(64)).unwrap(),
             kind: basalt_model::instance::Kind::Container,
             architecture: "x86_64".into(),
@@ -141,7 +145,7 @@ mod tests {
             update_source: None,
             profiles: None,
         };
-        state.images.insert(image.fingerprint.clone(), image);
+        state.images.insert(image.id(), image);
         if let Some(replicas) = replicas {
             state.config.insert("cluster.images_minimal_replica".into(), replicas.into());
         }
@@ -161,6 +165,16 @@ mod tests {
         assert_eq!(fetching(&state(5, &[2], Some("-1"))), 4);
         assert_eq!(fetching(&state(5, &[2], Some("1"))), 0);
         assert_eq!(fetching(&state(2, &[2], None)), 1, "no more than there are members");
+    }
+
+    #[test]
+    fn files_of_several_images_are_fetched_once() {
+        let mut state = state(2, &[2], None);
+        let shared = state.images.values().next().unwrap().clone();
+        let own = Image { project: ProjectName::new("own").unwrap(), ..shared };
+        state.images.insert(own.id(), own);
+        let view = StateView::new(Version(1), Arc::new(state));
+        assert_eq!(wanted(&view, NodeId(1)).len(), 1);
     }
 
     #[test]

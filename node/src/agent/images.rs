@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use basalt_model::command::ImageCommand;
 use basalt_model::image::Image;
-use basalt_model::{Command, Fingerprint, NodeId, PoolName, StateView};
+use basalt_model::{Command, Fingerprint, NodeId, PoolName, ProjectName, StateView};
 use basalt_storage::image::{ImageFiles, ImageStore};
 use basalt_storage::{Origin, Progress, VolumeStore};
 
@@ -28,7 +28,25 @@ pub struct ImageShelf {
     /// One at a time: whoever comes second finds the work done.
     busy: tokio::sync::Mutex<()>,
     /// Uploaded or fetched, and not yet in the replicated state: not to be swept.
-    pending: Mutex<BTreeMap<Fingerprint, Instant>>,
+    pending: Mutex<BTreeMap<Fingerprint, Awaited>>,
+}
+
+/// Files whose image is still to come.
+#[derive(Debug)]
+struct Awaited {
+    since: Instant,
+    /// Projects that had an image of these files already: it is none of theirs that is awaited.
+    had: BTreeSet<ProjectName>,
+}
+
+impl Awaited {
+    fn is_over(&self, fingerprint: &Fingerprint, view: &StateView) -> bool {
+        owners(view, fingerprint).any(|owner| !self.had.contains(owner))
+    }
+}
+
+fn owners<'a>(view: &'a StateView, fingerprint: &'a Fingerprint) -> impl Iterator<Item = &'a ProjectName> {
+    view.images.keys().filter(move |id| id.name == *fingerprint).map(|id| &id.project)
 }
 
 /// An image that did not get into the replicated state for so long never will: its operation has failed.
@@ -40,17 +58,18 @@ impl ImageShelf {
         ImageShelf { store, fetch, busy: tokio::sync::Mutex::default(), pending: Mutex::default() }
     }
 
-    /// Keeps `fingerprint` from being swept until the replicated state knows it.
-    pub fn protect(&self, fingerprint: Fingerprint) {
-        self.pending().insert(fingerprint, Instant::now());
+    /// Keeps `fingerprint` from being swept until another project has an image of it than have one in `view`.
+    pub fn protect(&self, fingerprint: Fingerprint, view: &StateView) {
+        let had = owners(view, &fingerprint).cloned().collect();
+        self.pending().insert(fingerprint, Awaited { since: Instant::now(), had });
     }
 
     /// What the replicated state knows needs no protection any more: it may go as soon as it is removed there.
     pub(super) fn known(&self, view: &StateView) {
-        self.pending().retain(|fingerprint, _| !view.images.contains_key(fingerprint));
+        self.pending().retain(|fingerprint, awaited| !awaited.is_over(fingerprint, view));
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Instant>> {
+    fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Awaited>> {
         self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -115,7 +134,7 @@ impl ImageShelf {
         }
         let _one = self.busy.lock().await;
         if !store.has_image(fingerprint).await.map_err(|e| basalt_runtime::chain(&e))? {
-            let image = view.images.get(fingerprint).ok_or_else(|| format!("image {fingerprint} no longer exists"))?;
+            let image = view.image_with(fingerprint).ok_or_else(|| format!("image {fingerprint} no longer exists"))?;
             let files = self.files_locked(parts.me, image, |node| view.online(node)).await?;
             tracing::info!(image = %fingerprint, %pool, "unpacking");
             store.ensure_image(fingerprint, &files, &Progress::new()).await.map_err(|e| basalt_runtime::chain(&e))?;
@@ -130,7 +149,7 @@ impl ImageShelf {
         Ok(Origin::Image(fingerprint))
     }
 
-    /// Removes files and unpacked copies of images that the cluster no longer has.
+    /// Removes files and unpacked copies of images that no project has any more.
     pub(super) async fn sweep(&self, parts: &Parts, view: &StateView) {
         let _one = self.busy.lock().await;
         let mut here: BTreeSet<Fingerprint> = self.store.list().await.unwrap_or_default().into_iter().collect();
@@ -139,14 +158,18 @@ impl ImageShelf {
         }
         {
             let mut pending = self.pending();
-            pending.retain(|fingerprint, since| !view.images.contains_key(fingerprint) && since.elapsed() < PENDING);
-            here.retain(|fingerprint| !view.images.contains_key(fingerprint) && !pending.contains_key(fingerprint));
+            pending.retain(|fingerprint, awaited| {
+                !awaited.is_over(fingerprint, view) && awaited.since.elapsed() < PENDING
+            });
+            let known = view.fingerprints();
+            here.retain(|fingerprint| !known.contains(fingerprint) && !pending.contains_key(fingerprint));
         }
         if here.is_empty() {
             return;
         }
         let Ok(fresh) = parts.cluster.linearizable().await else { return };
-        for fingerprint in here.into_iter().filter(|fingerprint| !fresh.images.contains_key(fingerprint)) {
+        let known = fresh.fingerprints();
+        for fingerprint in here.into_iter().filter(|fingerprint| !known.contains(fingerprint)) {
             // It may have come while we asked.
             if self.pending().contains_key(&fingerprint) {
                 continue;
@@ -160,5 +183,73 @@ impl ImageShelf {
                 tracing::warn!(image = %fingerprint, %error, "the image's files could not be removed");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_model::image::Format;
+    use basalt_model::instance::Kind;
+    use basalt_model::{ClusterState, Timestamp, Version};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl Fetch for Nobody {
+        async fn fetch(&self, _: &Image, _: NodeId, _: &ImageStore) -> Result<(), String> {
+            Err("nobody has it".into())
+        }
+    }
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::new("a".repeat(64)).unwrap()
+    }
+
+    /// A state in which these projects have the image.
+    fn had_by(projects: &[&str]) -> StateView {
+        let mut state = ClusterState::default();
+        for project in projects {
+            let image = Image {
+                project: ProjectName::new(*project).unwrap(),
+                fingerprint: fingerprint(),
+                kind: Kind::Container,
+                architecture: "x86_64".into(),
+                format: Format::Unified,
+                filename: String::new(),
+                size: 1,
+                public: false,
+                properties: BTreeMap::new(),
+                created_at: Timestamp(1),
+                uploaded_at: Timestamp(1),
+                expires_at: Timestamp::NEVER,
+                last_used_at: Timestamp::NEVER,
+                holders: [NodeId(1)].into(),
+                cached: false,
+                auto_update: false,
+                update_source: None,
+                profiles: None,
+            };
+            state.images.insert(image.id(), image);
+        }
+        StateView::new(Version(1), Arc::new(state))
+    }
+
+    #[test]
+    fn files_are_kept_for_the_project_that_awaits_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = ImageShelf::new(ImageStore::new(dir.path()), Arc::new(Nobody));
+        let waits = |before: &[&str], after: &[&str]| {
+            shelf.pending().clear();
+            shelf.protect(fingerprint(), &had_by(before));
+            shelf.known(&had_by(after));
+            !shelf.pending().is_empty()
+        };
+        assert!(waits(&[], &[]));
+        assert!(!waits(&[], &["default"]));
+        assert!(waits(&["default"], &["default"]), "another project's image is not the one");
+        assert!(waits(&["default"], &[]), "nor is it when that one goes");
+        assert!(!waits(&["default"], &["default", "own"]));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use basalt_api::Api;
 use basalt_model::command::ImageCommand;
 use basalt_model::image::Image;
-use basalt_model::{Cluster, Command, Fingerprint, StateView, Timestamp};
+use basalt_model::{Cluster, Command, ImageKey, StateView, Timestamp};
 use basalt_runtime::Shutdown;
 
 use crate::fact::Clock;
@@ -61,9 +61,9 @@ fn interval(view: &StateView) -> Option<Duration> {
 
 async fn expire(cluster: &dyn Cluster, view: &StateView, now: Timestamp) {
     let days = number(view, "images.remote_cache_expiry", EXPIRY_DAYS);
-    for (fingerprint, unused_since) in unwanted(view.images.values(), days, now) {
-        tracing::info!(image = %fingerprint, days, "a cached image that nobody wanted goes");
-        let command = ImageCommand::Expire { fingerprint, unused_since };
+    for (image, unused_since) in unwanted(view.images.values(), days, now) {
+        tracing::info!(%image, days, "a cached image that nobody wanted goes");
+        let command = ImageCommand::Expire { image, unused_since };
         if let Err(error) = cluster.propose(Command::Image(command)).await {
             tracing::debug!(%error, "a cached image stays for now");
         }
@@ -75,16 +75,16 @@ fn unwanted<'a>(
     images: impl Iterator<Item = &'a Image> + 'a,
     days: u64,
     now: Timestamp,
-) -> impl Iterator<Item = (Fingerprint, Timestamp)> + 'a {
+) -> impl Iterator<Item = (ImageKey, Timestamp)> + 'a {
     let old = move |image: &&Image| days > 0 && now >= image.wanted_at().plus_secs(days * 86_400);
-    images.filter(|image| image.cached).filter(old).map(|image| (image.fingerprint.clone(), image.wanted_at()))
+    images.filter(|image| image.cached).filter(old).map(|image| (image.id(), image.wanted_at()))
 }
 
 async fn update(cluster: &Arc<dyn Cluster>, api: &Arc<Api>, view: &StateView) {
     for image in view.images.values().filter(|image| image.auto_update && image.update_source.is_some()) {
         // One after the other: a newer version of one is no reason to hurry.
-        if let Err(error) = api.refresh_image(&image.fingerprint).await {
-            tracing::warn!(image = %image.fingerprint, %error, "no newer image could be looked for");
+        if let Err(error) = api.refresh_image(&image.id()).await {
+            tracing::warn!(image = %image.id(), %error, "no newer image could be looked for");
         }
         let standing = cluster.standing();
         if standing.leader != Some(standing.me) {
@@ -98,9 +98,11 @@ mod tests {
     use super::*;
     use basalt_model::image::Format;
     use basalt_model::instance::Kind;
+    use basalt_model::{Fingerprint, ProjectName};
 
     fn image(digit: char, cached: bool, uploaded_at: u64, last_used_at: u64) -> Image {
         Image {
+            project: ProjectName::default_project(),
             fingerprint: Fingerprint::new(digit.to_string().repeat(64)).unwrap(),
             kind: Kind::Container,
             architecture: "x86_64".into(),
@@ -133,7 +135,7 @@ mod tests {
         ];
         let gone = |days, now: u64| -> Vec<char> {
             let found = unwanted(images.iter(), days, Timestamp(now));
-            found.map(|(fingerprint, _)| fingerprint.as_str().chars().next().unwrap()).collect()
+            found.map(|(image, _)| image.name.as_str().chars().next().unwrap()).collect()
         };
         assert_eq!(gone(3, 4 * DAY), ['1', '5'], "a newer version inherits when its forerunner was used");
         assert_eq!(gone(3, 4 * DAY - 1), Vec::<char>::new());

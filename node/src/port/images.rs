@@ -48,6 +48,7 @@ struct Upload {
     import: Import,
     in_rootfs: bool,
     shelf: Arc<ImageShelf>,
+    cluster: Arc<dyn Cluster>,
 }
 
 #[async_trait]
@@ -68,9 +69,9 @@ impl ImageUpload for Upload {
     }
 
     async fn finish(self: Box<Self>) -> Result<ImageFacts, PortError> {
-        let shelf = Arc::clone(&self.shelf);
+        let (shelf, cluster) = (Arc::clone(&self.shelf), Arc::clone(&self.cluster));
         let info = self.import.finish(None).await.map_err(error)?;
-        shelf.protect(info.fingerprint.clone());
+        shelf.protect(info.fingerprint.clone(), &cluster.view());
         Ok(facts(info))
     }
 }
@@ -83,7 +84,8 @@ impl Images for NodeImages {
 
     async fn begin(&self) -> Result<Box<dyn ImageUpload>, PortError> {
         let import = self.shelf.store.begin_import().await.map_err(error)?;
-        Ok(Box::new(Upload { import, in_rootfs: false, shelf: Arc::clone(&self.shelf) }))
+        let (shelf, cluster) = (Arc::clone(&self.shelf), Arc::clone(&self.cluster));
+        Ok(Box::new(Upload { import, in_rootfs: false, shelf, cluster }))
     }
 
     async fn files(&self, image: &Image) -> Result<ImageFiles, PortError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use basalt_api::port::{ImageFacts, PortError, Publish};
+use basalt_model::Fingerprint;
 use basalt_model::instance::{Instance, Kind, Phase};
 use basalt_storage::image::{ImageInfo, Publication};
 use basalt_storage::{Point, Progress, TreeView};
@@ -38,17 +39,17 @@ impl NodeImages {
         let info = self.pack(tree, &instance, &wanted, say).await?;
         // Each wish to start has a number of its own, so none can have come and gone unseen.
         if wanted.snapshot.is_none() && self.instance(&wanted)?.run != instance.run {
-            self.shelf.store.remove(&info.fingerprint).await.map_err(error)?;
+            self.discard(&info.fingerprint).await?;
             return Err(running());
         }
         // What is removed while it is read looks as if it had never been there.
         if let Some(snapshot) = wanted.snapshot
             && !store.snapshots().list(instance.id).await.map_err(error)?.contains(&snapshot)
         {
-            self.shelf.store.remove(&info.fingerprint).await.map_err(error)?;
+            self.discard(&info.fingerprint).await?;
             return Err(PortError::Conflict("the snapshot was deleted meanwhile".into()));
         }
-        self.shelf.protect(info.fingerprint.clone());
+        self.shelf.protect(info.fingerprint.clone(), &self.cluster.view());
         Ok(facts(info))
     }
 
@@ -74,6 +75,14 @@ impl NodeImages {
                 done = &mut packed => return done.map_err(error),
                 () = tokio::time::sleep(TELL) => say(progress.get().0),
             }
+        }
+    }
+
+    /// Removes files that were made for nothing, unless some image has the same.
+    async fn discard(&self, fingerprint: &Fingerprint) -> Result<(), PortError> {
+        match self.cluster.view().image_with(fingerprint) {
+            Some(_) => Ok(()),
+            None => self.shelf.store.remove(fingerprint).await.map_err(error),
         }
     }
 

@@ -17,7 +17,7 @@ use tokio_util::io::ReaderStream;
 
 use super::error::Error;
 use super::fetch::{Answer, Fetcher, Way};
-use super::server::escaped;
+use super::server::{escaped, query};
 use super::url::Url;
 
 /// How long the other server may take to check what it got.
@@ -32,7 +32,7 @@ pub(super) async fn send(
     tell: Tell<'_>,
 ) -> Result<(), Error> {
     let base = Url::parse(&target.server)?;
-    let url = base.below("1.0/images")?;
+    let url = base.below(&format!("1.0/images{}", query(&[("project", &target.project)])))?;
     let mut request = form(image, files).await?;
     let value = |text: &str| HeaderValue::from_str(text).map_err(|e| Error::refused(&url, e));
     for prefix in ["x-lxd-", "x-incus-"] {

@@ -14,34 +14,39 @@ use super::url::Url;
 /// Largest description of an image.
 const LARGEST: usize = 4 << 20;
 
+/// What follows the path of a request: words that are empty are left out.
+pub(super) fn query(words: &[(&str, &str)]) -> String {
+    let given = words.iter().filter(|(_, value)| !value.is_empty());
+    let given: Vec<String> = given.map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
+}
+
 pub(super) async fn look(fetcher: &Fetcher, way: &Way, base: &Url, wanted: &RemoteImage) -> Result<Offer, Error> {
-    let name = &wanted.name;
+    let (name, project) = (&wanted.name, wanted.source.project.as_str());
     let none = || Error::Missing(format!("Image {name:?} on {base}"));
     let target = match Fingerprint::new(name.as_str()) {
         Ok(_) => name.clone(),
         // An alias; what is none may be the beginning of a fingerprint.
         Err(_) => {
-            match ask::<Alias>(fetcher, way, &base.below(&format!("1.0/images/aliases/{}", escaped(name)))?).await {
+            let path = format!("1.0/images/aliases/{}{}", escaped(name), query(&[("project", project)]));
+            match ask::<Alias>(fetcher, way, &base.below(&path)?).await {
                 Ok(alias) => alias.target,
                 Err(Error::Missing(_)) => name.clone(),
                 Err(other) => return Err(other),
             }
         }
     };
-    let secret = match wanted.secret.is_empty() {
-        true => String::new(),
-        false => format!("?secret={}", escaped(&wanted.secret)),
+    let query = query(&[("secret", &wanted.secret), ("project", project)]);
+    let image = match ask::<Image>(fetcher, way, &base.below(&format!("1.0/images/{}{query}", escaped(&target)))?).await
+    {
+        Err(Error::Missing(_)) => return Err(none()),
+        other => other?,
     };
-    let image =
-        match ask::<Image>(fetcher, way, &base.below(&format!("1.0/images/{}{secret}", escaped(&target)))?).await {
-            Err(Error::Missing(_)) => return Err(none()),
-            other => other?,
-        };
     let fingerprint = Fingerprint::new(image.fingerprint.as_str()).map_err(|e| Error::broken(base, e))?;
     if !fingerprint.as_str().starts_with(&target) {
         return Err(Error::broken(base, format!("gives image {fingerprint} for {target}")));
     }
-    let file = base.below(&format!("1.0/images/{fingerprint}/export{secret}"))?;
+    let file = base.below(&format!("1.0/images/{fingerprint}/export{query}"))?;
     let plain =
         |(key, value): &(String, String)| !key.is_empty() && !key.chars().chain(value.chars()).any(|c| c == '\0');
     Ok(Offer {
@@ -77,6 +82,13 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queries_hold_what_is_said() {
+        assert_eq!(query(&[("secret", ""), ("project", "")]), "");
+        assert_eq!(query(&[("secret", "a/b"), ("project", "blue")]), "?secret=a%2Fb&project=blue");
+        assert_eq!(query(&[("secret", ""), ("project", "blue")]), "?project=blue");
+    }
 
     #[test]
     fn names_stay_one_segment() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::device;
 use crate::evacuation::{Order, TripStep};
 use crate::identity::{Certificate, Token};
-use crate::image::{Alias, Edit, Image};
+use crate::image::{self, Alias, Edit, Image};
 use crate::instance::{Config, Devices, Instance, Intent, MovePlan, Origin, Report, Spec, StopMode};
 use crate::member::{Announcement, Duty, Group, Health, Member, Role};
 use crate::network::acl::Acl;
@@ -28,9 +28,9 @@ use crate::project::Project;
 use crate::secrets::Secrets;
 use crate::warning::Cause;
 use crate::{
-    AclKey, AclName, AliasName, Epoch, Fingerprint, Generation, GroupName, InstanceId, InstanceName, MemberName,
-    NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName, RecordName, SetKey, SetName,
-    SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName,
+    AclKey, AclName, AliasKey, AliasName, Epoch, Fingerprint, Generation, GroupName, ImageKey, InstanceId,
+    InstanceName, MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName,
+    RecordName, SetKey, SetName, SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName,
 };
 
 /// The feature level of this build: the highest that any of its commands asks for.
@@ -335,16 +335,19 @@ pub enum InstanceCommand {
 pub enum ImageCommand {
     Add(Box<Image>),
     Update {
-        fingerprint: Fingerprint,
+        #[serde(rename = "fingerprint")]
+        image: ImageKey,
         public: bool,
         expires_at: Timestamp,
         properties: BTreeMap<String, String>,
     },
-    Remove(Fingerprint),
+    Remove(ImageKey),
+    /// Of all images that have these files, whosesoever they are.
     AddHolder {
         fingerprint: Fingerprint,
         node: NodeId,
     },
+    /// The same.
     DropHolder {
         fingerprint: Fingerprint,
         node: NodeId,
@@ -353,35 +356,36 @@ pub enum ImageCommand {
         alias: Alias,
         replace: bool,
     },
-    RemoveAlias(AliasName),
+    RemoveAlias(AliasKey),
     RenameAlias {
-        name: AliasName,
+        name: AliasKey,
         to: AliasName,
     },
     /// Level 2: takes the place of `Update`.
     Edit {
-        fingerprint: Fingerprint,
+        #[serde(rename = "fingerprint")]
+        image: ImageKey,
         edit: Box<Edit>,
     },
     /// Level 2: removes a cached image that nobody has wanted after `unused_since`.
     Expire {
-        fingerprint: Fingerprint,
+        #[serde(rename = "fingerprint")]
+        image: ImageKey,
         unused_since: Timestamp,
     },
 }
 
 impl ImageCommand {
     fn feature_level(&self) -> u32 {
+        // Members of level 1 know no images but those of the default project.
+        let of = |project: &ProjectName| 1 + u32::from(!project.is_default());
         match self {
             ImageCommand::Add(image) if image.beyond_level_1() => 2,
-            ImageCommand::Add(_)
-            | ImageCommand::Update { .. }
-            | ImageCommand::Remove(_)
-            | ImageCommand::AddHolder { .. }
-            | ImageCommand::DropHolder { .. }
-            | ImageCommand::SetAlias { .. }
-            | ImageCommand::RemoveAlias(_)
-            | ImageCommand::RenameAlias { .. } => 1,
+            ImageCommand::Add(image) => of(&image.project),
+            ImageCommand::Update { image: id, .. } | ImageCommand::Remove(id) => of(&id.project),
+            ImageCommand::SetAlias { alias, .. } => of(&alias.project),
+            ImageCommand::RemoveAlias(id) | ImageCommand::RenameAlias { name: id, .. } => of(&id.project),
+            ImageCommand::AddHolder { .. } | ImageCommand::DropHolder { .. } => 1,
             ImageCommand::Edit { .. } | ImageCommand::Expire { .. } => 2,
         }
     }
@@ -424,7 +428,8 @@ impl ProjectCommand {
     fn feature_level(&self) -> u32 {
         match self {
             ProjectCommand::Add(Project { config, .. }) | ProjectCommand::Update { config, .. } => {
-                let own = [own::FEATURE, profile::FEATURE, zone::FEATURE].iter().any(|key| config.contains_key(*key));
+                let features = [own::FEATURE, profile::FEATURE, zone::FEATURE, image::own::FEATURE];
+                let own = features.iter().any(|key| config.contains_key(*key));
                 1 + u32::from(own || crate::quota::enforced_from_level_2(config))
             }
             ProjectCommand::Rename { .. } | ProjectCommand::Remove(_) => 1,

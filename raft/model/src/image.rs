@@ -1,11 +1,16 @@
 //! Images: what roots are made from. The record is replicated; the files lie with the members that hold them.
+//!
+//! Each project that has [images of its own](own) has its own records, with their own aliases. The files are shared: they
+//! are found by the fingerprint alone, and all records of one fingerprint name the same holders.
+
+pub mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::instance::Kind;
-use crate::{AliasName, Fingerprint, NodeId, ProfileName, Timestamp};
+use crate::{AliasKey, AliasName, Fingerprint, ImageKey, NodeId, ProfileName, ProjectName, Timestamp};
 
 /// How the image was uploaded, hence how it is exported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,9 @@ pub struct UpdateSource {
     pub alias: String,
     /// The kind that was asked for; `None` when any would do.
     pub kind: Option<Kind>,
+    /// The project of the other server whose image it is; empty for the one that it takes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
 }
 
 /// What users may change of an image.
@@ -70,6 +78,9 @@ pub struct Edit {
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
+    /// Whose it is.
+    #[serde(default = "ProjectName::default_project", skip_serializing_if = "ProjectName::is_default")]
+    pub project: ProjectName,
     pub fingerprint: Fingerprint,
     pub kind: Kind,
     pub architecture: String,
@@ -83,7 +94,7 @@ pub struct Image {
     pub uploaded_at: Timestamp,
     pub expires_at: Timestamp,
     pub last_used_at: Timestamp,
-    /// Members that hold its files.
+    /// Members that hold its files: the same for all images of the fingerprint.
     pub holders: BTreeSet<NodeId>,
     /// Came with an instance rather than by an import: goes again when it is not used any more.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -104,6 +115,11 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Image {
+    /// What it is found by.
+    pub fn id(&self) -> ImageKey {
+        ImageKey { project: self.project.clone(), name: self.fingerprint.clone() }
+    }
+
     /// Whether it says what members of feature level 1 do not know.
     pub(crate) fn beyond_level_1(&self) -> bool {
         self.cached || self.auto_update || self.update_source.is_some() || self.profiles.is_some()
@@ -116,12 +132,26 @@ impl Image {
     }
 }
 
-/// A name for an image.
+/// A name for an image of the same project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alias {
+    #[serde(default = "ProjectName::default_project", skip_serializing_if = "ProjectName::is_default")]
+    pub project: ProjectName,
     pub name: AliasName,
     pub target: Fingerprint,
     pub description: String,
+}
+
+impl Alias {
+    /// What it is found by.
+    pub fn id(&self) -> AliasKey {
+        AliasKey { project: self.project.clone(), name: self.name.clone() }
+    }
+
+    /// What its image is found by.
+    pub fn image(&self) -> ImageKey {
+        ImageKey { project: self.project.clone(), name: self.target.clone() }
+    }
 }
 
 /// How the tarball of an image that is made here is packed.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::device::{self, Device};
+use crate::image::own;
 use crate::instance::{Devices, Instance, Intent, Move, Placement};
 use crate::network::{check, port};
 use crate::{ClusterState, NodeId, ProjectName, quota, restriction};
@@ -137,14 +138,27 @@ fn snapshots(state: &ClusterState, broken: &mut Vec<String>) {
 
 fn images(state: &ClusterState, broken: &mut Vec<String>) {
     let known = |node: &NodeId| state.members.contains_key(node);
-    for image in state.images.values() {
+    let mut holders = std::collections::BTreeMap::new();
+    for (id, image) in state.images.iter() {
         if image.holders.is_empty() || !image.holders.iter().all(known) {
-            broken.push(format!("image {} is held by nobody, or by a stranger", image.fingerprint));
+            broken.push(format!("image {id} is held by nobody, or by a stranger"));
+        }
+        if *id != image.id() {
+            broken.push(format!("image {id} is kept under another fingerprint, or in another project"));
+        }
+        if let Err(why) = own::check(state, &image.project) {
+            broken.push(format!("image {id} may not be where it is: {why}"));
+        }
+        if *holders.entry(&image.fingerprint).or_insert(&image.holders) != &image.holders {
+            broken.push(format!("image {id} has the files of another, and other holders"));
         }
     }
-    for alias in state.aliases.values() {
-        if !state.images.contains_key(&alias.target) {
-            broken.push(format!("alias {} points to an image that does not exist", alias.name));
+    for (id, alias) in state.aliases.iter() {
+        if *id != alias.id() {
+            broken.push(format!("alias {id} is kept under another name, or in another project"));
+        }
+        if !state.images.contains_key(&alias.image()) {
+            broken.push(format!("alias {id} points to an image that its project does not have"));
         }
     }
 }

@@ -51,7 +51,7 @@ pub use id::{
     PeerName, PoolName, ProfileName, ProjectName, RecordName, SetName, SnapshotId, SnapshotName, TokenId, WarningId,
     ZoneName,
 };
-pub use in_project::{AclKey, InProject, NetworkKey, SetKey};
+pub use in_project::{AclKey, AliasKey, ImageKey, InProject, NetworkKey, SetKey};
 pub use port::{Cluster, ProposeError, ReadError};
 pub use state::ClusterState;
 pub use table::Table;

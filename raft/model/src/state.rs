@@ -21,8 +21,8 @@ use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::warning::Warning;
 use crate::{
-    AclKey, AliasName, Fingerprint, Generation, GroupName, InstanceId, InstanceName, NetworkKey, NodeId, PoolName,
-    ProfileName, ProjectName, SetKey, SnapshotId, Table, TokenId, WarningId, ZoneName,
+    AclKey, AliasKey, Fingerprint, Generation, GroupName, ImageKey, InstanceId, InstanceName, NetworkKey, NodeId,
+    PoolName, ProfileName, ProjectName, SetKey, SnapshotId, Table, TokenId, WarningId, ZoneName,
 };
 
 /// Everything the cluster agrees on. Cloning shares structure: a snapshot for a reader is a handful of pointer copies.
@@ -54,8 +54,8 @@ pub struct ClusterState {
     pub graves: Table<InstanceId, u64>,
     /// How many instances have ever gone.
     pub burials: u64,
-    pub images: Table<Fingerprint, Image>,
-    pub aliases: Table<AliasName, Alias>,
+    pub images: Table<ImageKey, Image>,
+    pub aliases: Table<AliasKey, Alias>,
     pub networks: Table<NetworkKey, Network>,
     /// The number that the last network got. Numbers are never used twice.
     pub networks_numbered: u32,

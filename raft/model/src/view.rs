@@ -10,7 +10,7 @@ use crate::network::acl::{Acl, Subject};
 use crate::network::{Network, NetworkKind};
 use crate::snapshot::Snapshot;
 use crate::{
-    AclKey, AliasName, ClusterState, Fingerprint, InstanceId, InstanceName, MemberName, NetworkKey, NetworkName,
+    AclKey, AliasKey, AliasName, ClusterState, ImageKey, InstanceId, InstanceName, MemberName, NetworkKey, NetworkName,
     NodeId, PeerName, PoolName, ProjectName, SetKey, SnapshotId, SnapshotName, Version,
 };
 use uuid::Uuid;
@@ -217,15 +217,17 @@ impl ClusterState {
         instances.chain(profiles).collect()
     }
 
-    /// The image that `text` names: an alias, a fingerprint, or a prefix of one that fits a single image.
-    pub fn find_image(&self, text: &str) -> Option<Fingerprint> {
-        if let Some(alias) = AliasName::new(text).ok().and_then(|name| self.aliases.get(&name)) {
-            return Some(alias.target.clone());
+    /// The image that a project means by `text`: an alias, a fingerprint, or a prefix of one that fits a single image.
+    pub fn find_image(&self, project: &ProjectName, text: &str) -> Option<ImageKey> {
+        let project = self.image_project(project);
+        let named = AliasName::new(text).ok().map(|name| AliasKey { project: project.clone(), name });
+        if let Some(alias) = named.and_then(|name| self.aliases.get(&name)) {
+            return Some(alias.image());
         }
         if text.is_empty() {
             return None;
         }
-        let mut fits = self.images.keys().filter(|f| f.as_str().starts_with(text));
+        let mut fits = self.images.keys().filter(|id| id.project == project && id.name.as_str().starts_with(text));
         match (fits.next(), fits.next()) {
             (Some(only), None) => Some(only.clone()),
             (Some(_), Some(_)) | (None, _) => None,

@@ -156,7 +156,9 @@ fn replicas(state: &ClusterState, found: &mut BTreeMap<Cause, String>) {
         let there = image.holders.iter().filter(|node| state.online(**node)).count();
         if there < wanted {
             let entity = format!("/1.0/images/{}", image.fingerprint);
-            let cause = Cause { kind: Kind::ImageReplicas, project: None, entity, node: None };
+            // Those of the default project concern all.
+            let project = Some(&image.project).filter(|project| !project.is_default()).cloned();
+            let cause = Cause { kind: Kind::ImageReplicas, project, entity, node: None };
             found.insert(cause, format!("It is on {there} reachable members; {wanted} are wanted"));
         }
     }

@@ -34,9 +34,9 @@ use basalt_model::project::Project;
 use basalt_model::secrets::Secrets;
 use basalt_model::warning::{self, Cause};
 use basalt_model::{
-    AclName, AliasName, ClusterState, Command, Epoch, Fingerprint, Generation, GroupName, InProject, InstanceId,
-    InstanceName, MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName, ProjectName,
-    RecordName, SetName, SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName, invariant,
+    AclName, AliasKey, AliasName, ClusterState, Command, Epoch, Fingerprint, Generation, GroupName, InProject,
+    InstanceId, InstanceName, MemberName, NetworkKey, NetworkName, NodeId, PeerName, PoolName, ProfileName,
+    ProjectName, RecordName, SetName, SnapshotId, SnapshotName, Timestamp, TokenId, WarningId, ZoneName, invariant,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -95,9 +95,14 @@ fn network(by: u8) -> NetworkName {
 
 /// A name of the default project, or now and then of one that has networks of its own.
 fn owned<N>(state: &ClusterState, name: N, by: u8) -> InProject<N> {
-    let has = |p: &&Project| p.config.contains_key("features.networks");
-    let own = state.projects.values().find(has).filter(|_| by % 8 >= 5);
-    InProject { project: own.map_or_else(ProjectName::default_project, |p| p.name.clone()), name }
+    InProject { project: owner(state, "features.networks", by % 8 >= 5), name }
+}
+
+/// A project that has things of its own, if one is to be chosen and there is one; else the default project.
+fn owner(state: &ClusterState, feature: &str, own: bool) -> ProjectName {
+    let has = |p: &&Project| p.config.contains_key(feature);
+    let own = state.projects.values().find(has).filter(|_| own);
+    own.map_or_else(ProjectName::default_project, |p| p.name.clone())
 }
 
 fn alias(by: u8) -> AliasName {
@@ -153,6 +158,7 @@ fn bounds(by: u8) -> BTreeMap<String, String> {
         5 => device(&[("features.networks.zones", "true")]),
         4 => device(&[("restricted", "true"), ("restricted.containers.nesting", "allow")]),
         6 => device(&[("features.networks", "true")]),
+        7 if by % 16 == 7 => device(&[("features.images", "true")]),
         7 => device(&[("features.profiles", "false")]),
         _ => BTreeMap::new(),
     }
@@ -279,7 +285,7 @@ fn command(state: &ClusterState, op: Op, now: u64) -> Command {
         kind @ 3..=13 => Command::Member(member_command(state, kind, [a, b, c, d, e], at)),
         kind @ 14..=20 => Command::Identity(identity_command(kind, [a, b, c, d], at)),
         kind @ 21..=31 => Command::Instance(instance_command(state, kind, [a, b, c, d, e], at)),
-        kind @ 32..=38 => Command::Image(image_command(kind, [a, b, c])),
+        kind @ 32..=38 => Command::Image(image_command(state, kind, [a, b, c])),
         kind @ 78.. => Command::AddressSet(set_command(state, kind, [a, b, c, d, e])),
         kind @ 74.. => Command::Zone(zone_command(state, kind, [a, b, c, d, e])),
         kind @ 68.. => beside_command(state, kind, [a, b, c, d, e]),
@@ -511,14 +517,18 @@ fn remake(state: &ClusterState, id: InstanceId, [b, c, d, e]: [u8; 4], at: Times
     InstanceCommand::Remake { id, spec: Box::new(wanted), snapshots_too: c % 4 != 0, at, expect: None }
 }
 
-fn image_command(kind: u8, [a, b, c]: [u8; 3]) -> ImageCommand {
+fn image_command(state: &ClusterState, kind: u8, [a, b, c]: [u8; 3]) -> ImageCommand {
+    let project = if a % 64 == 63 { project(b) } else { owner(state, "features.images", a % 8 >= 4) };
     let fingerprint = fingerprint(a);
+    let image = InProject { project: project.clone(), name: fingerprint.clone() };
+    let named = |name| AliasKey { project: project.clone(), name };
     match kind {
         32 => ImageCommand::Add(Box::new(Image {
+            project,
             fingerprint,
             kind: Kind::Container,
             architecture: "x86_64".into(),
-            format: Format::Unified,
+            format: if c % 16 == 15 { Format::Split } else { Format::Unified },
             filename: String::new(),
             size: 1,
             public: false,
@@ -533,22 +543,17 @@ fn image_command(kind: u8, [a, b, c]: [u8; 3]) -> ImageCommand {
             update_source: None,
             profiles: None,
         })),
-        33 if c % 4 == 0 => ImageCommand::Expire { fingerprint, unused_since: Timestamp(u64::from(b)) },
-        33 => ImageCommand::Remove(fingerprint),
+        33 if c % 4 == 0 => ImageCommand::Expire { image, unused_since: Timestamp(u64::from(b)) },
+        33 => ImageCommand::Remove(image),
         34 => ImageCommand::AddHolder { fingerprint, node: node(b) },
         35 => ImageCommand::DropHolder { fingerprint, node: node(b) },
         36 => ImageCommand::SetAlias {
-            alias: Alias { name: alias(b), description: String::new(), target: fingerprint },
+            alias: Alias { project, name: alias(b), description: String::new(), target: fingerprint },
             replace: c % 2 == 0,
         },
-        37 if c % 4 == 0 => ImageCommand::RemoveAlias(alias(b)),
-        37 => ImageCommand::RenameAlias { name: alias(b), to: alias(c / 2) },
-        _ => ImageCommand::Update {
-            fingerprint,
-            public: true,
-            expires_at: Timestamp::NEVER,
-            properties: BTreeMap::new(),
-        },
+        37 if c % 4 == 0 => ImageCommand::RemoveAlias(named(alias(b))),
+        37 => ImageCommand::RenameAlias { name: named(alias(b)), to: alias(c / 2) },
+        _ => ImageCommand::Update { image, public: true, expires_at: Timestamp::NEVER, properties: BTreeMap::new() },
     }
 }
 
@@ -959,18 +964,43 @@ impl History {
     }
 }
 
-/// The same with a project that has networks of its own.
-fn divided() -> ClusterState {
+/// The same with a project that has things of its own.
+fn divided(feature: &str) -> ClusterState {
     let mut state = inhabited();
     let add = ProjectCommand::Add(Project {
         name: project(2),
         description: String::new(),
-        config: device(&[("features.networks", "true")]),
+        config: device(&[(feature, "true")]),
         created_at: Timestamp(1),
         generation: Generation(1),
     });
     state.apply(&Command::Project(add)).unwrap();
     state
+}
+
+/// The same with a project that has images of its own: one that the default project has too, and one that it has not.
+fn stocked() -> ClusterState {
+    let mut state = divided("features.images");
+    for [a, b] in [[0, 0], [1, 0], [5, 0], [6, 0]] {
+        state.apply(&Command::Image(image_command(&state, 32, [a, b, b]))).unwrap();
+    }
+    let update = ProfileCommand::Update {
+        project: project(2),
+        name: profile(0),
+        expect: None,
+        description: String::new(),
+        config: BTreeMap::new(),
+        devices: devices(2),
+    };
+    state.apply(&Command::Profile(update)).unwrap();
+    state
+}
+
+/// Images, what is made from them, and projects.
+fn imaging() -> impl Strategy<Value = Op> {
+    let rest = any::<[u8; 5]>();
+    prop_oneof![(32u8..39, rest), (32u8..39, rest), (21u8..24, rest), (43u8..45, rest)]
+        .prop_map(|(kind, [a, b, c, d, e])| [kind, a, b, c, d, e])
 }
 
 /// Profiles, projects, networks and what is beside them.
@@ -1018,7 +1048,13 @@ proptest! {
     /// The same with the commands about networks only, of two projects.
     #[test]
     fn networks_of_projects_stay_whole(ops in prop::collection::vec(networking(), 1..150)) {
-        run(divided(), &ops)?;
+        run(divided("features.networks"), &ops)?;
+    }
+
+    /// The same with the commands about images, of two projects.
+    #[test]
+    fn images_of_projects_stay_whole(ops in prop::collection::vec(imaging(), 1..150)) {
+        run(stocked(), &ops)?;
     }
 
     /// The same with the commands about members and instances only: deeper into their collisions.
@@ -1040,7 +1076,7 @@ fn projects_come_to_networks_of_their_own() {
     let mut made = BTreeMap::from([("network", 0), ("list", 0), ("set", 0), ("peer", 0)]);
     for _ in 0..500 {
         let ops = prop::collection::vec(networking(), 150).new_tree(&mut runner).unwrap().current();
-        let mut state = divided();
+        let mut state = divided("features.networks");
         for (now, op) in ops.iter().enumerate() {
             let command = command(&state, *op, now as u64 + 10);
             if state.apply(&command).is_err() {
@@ -1054,6 +1090,42 @@ fn projects_come_to_networks_of_their_own() {
                 _ => continue,
             };
             *made.entry(what).or_default() += u32::from(!project.is_default());
+        }
+    }
+    assert!(made.values().all(|often| *often > 3), "{made:?}");
+}
+
+/// The same of images: of their own alone, of files that others have too, and carried to another name.
+#[test]
+fn projects_come_to_images_of_their_own() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut made = BTreeMap::from([("alone", 0), ("shared", 0), ("alias", 0), ("instance", 0), ("renamed", 0)]);
+    for _ in 0..500 {
+        let ops = prop::collection::vec(imaging(), 150).new_tree(&mut runner).unwrap().current();
+        let mut state = stocked();
+        for (now, op) in ops.iter().enumerate() {
+            let command = command(&state, *op, now as u64 + 10);
+            let before = state.clone();
+            if state.apply(&command).is_err() {
+                continue;
+            }
+            let own = |image: &Image| !image.project.is_default();
+            let what = match &command {
+                Command::Image(ImageCommand::Add(image)) if own(image) => {
+                    if before.image_with(&image.fingerprint).is_some() { "shared" } else { "alone" }
+                }
+                Command::Image(ImageCommand::SetAlias { alias, .. }) if !alias.project.is_default() => "alias",
+                Command::Instance(InstanceCommand::Create(instance)) => match &instance.spec.origin {
+                    Origin::Image(_) if !state.image_project(&instance.project).is_default() => "instance",
+                    _ => continue,
+                },
+                Command::Project(ProjectCommand::Rename { to, .. }) if state.images_of(to).next().is_some() => {
+                    "renamed"
+                }
+                _ => continue,
+            };
+            *made.entry(what).or_default() += 1;
         }
     }
     assert!(made.values().all(|often| *often > 3), "{made:?}");

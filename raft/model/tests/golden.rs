@@ -134,6 +134,24 @@ fn samples() -> Vec<Command> {
             "expires_at":9,"properties":{{"os":"x"}},"profiles":["default"]}}}}}}}}"#
         ),
         format!(r#"{{"Image":{{"Expire":{{"fingerprint":"{HASH}","unused_since":9}}}}}}"#),
+        format!(r#"{{"Image":{{"Add":{}}}}}"#, image.replacen('{', r#"{"project":"p2","#, 1)),
+        format!(
+            r#"{{"Image":{{"Add":{}}}}}"#,
+            image.replace(r#""holders":[1,2]"#, &format!(r#""holders":[1,2],{}"#, pulled.replace(r#""PEM","#, r#""PEM","project":"p9","#)))
+        ),
+        format!(r#"{{"Image":{{"Update":{{"fingerprint":"p2/{HASH}","public":true,"expires_at":9,"properties":{{}}}}}}}}"#),
+        format!(r#"{{"Image":{{"Remove":"p2/{HASH}"}}}}"#),
+        format!(
+            r#"{{"Image":{{"SetAlias":{{"alias":{{"project":"p2","name":"a/b","target":"{HASH}","description":"d"}},
+            "replace":false}}}}}}"#
+        ),
+        r#"{"Image":{"RemoveAlias":"a/b?project=p2"}}"#.into(),
+        r#"{"Image":{"RenameAlias":{"name":"a/b?project=p2","to":"b"}}}"#.into(),
+        format!(
+            r#"{{"Image":{{"Edit":{{"fingerprint":"p2/{HASH}","edit":{{"public":false,"auto_update":false,"cached":false,
+            "expires_at":0,"properties":{{}},"profiles":null}}}}}}}}"#
+        ),
+        format!(r#"{{"Image":{{"Expire":{{"fingerprint":"p2/{HASH}","unused_since":9}}}}}}"#),
         format!(r#"{{"Profile":{{"Add":{profile}}}}}"#),
         r#"{"Profile":{"Update":{"project":"default","name":"web","expect":1,"description":"d","config":{},"devices":{}}}}"#.into(),
         r#"{"Profile":{"Rename":{"project":"default","name":"web","to":"www"}}}"#.into(),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! An archive is renamed into place only after it is whole, hashed, read once by the rules and synced. The root goes
-//! first: an image is there when its metadata is.
+//! first: an image is there when its metadata is. The same bytes may come again, for another project, but not divided into
+//! other files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -180,6 +181,7 @@ impl Import {
         }
         let files = ImageFiles { metadata: self.metadata.clone(), rootfs: self.rootfs.clone() };
         let found = spawn_blocking("read image", move || scan::whole(&files, &Limits::default())).await??;
+        self.fits(&fingerprint).await?;
         self.settle(&fingerprint).await?;
         Ok(ImageInfo {
             fingerprint,
@@ -199,6 +201,21 @@ impl Import {
             self.file.sync_all().await
         };
         synced.await.map_err(|error| failed(&self.store.inner.dir, "sync upload", error))
+    }
+
+    /// The fingerprint is that of all bytes in a row: divided into files otherwise they would spoil the image that is there.
+    async fn fits(&self, fp: &Fingerprint) -> Result<(), Error> {
+        let Some(found) = self.store.get(fp).await? else { return Ok(()) };
+        let size = |path: PathBuf| async move {
+            let read = tokio::fs::metadata(&path).await;
+            read.map(|found| found.len()).map_err(|error| failed(&path, "look at archive", error))
+        };
+        let alike = found.rootfs.is_some() == self.rootfs.is_some()
+            && size(found.metadata).await? == size(self.metadata.clone()).await?;
+        match alike {
+            true => Ok(()),
+            false => Err(Error::invalid("image", "is here already, divided into other files")),
+        }
     }
 
     async fn settle(&self, fp: &Fingerprint) -> Result<(), Error> {

@@ -337,7 +337,7 @@ fn image_is_there(world: &World, at: NodeId, id: InstanceId) -> bool {
     let view = &world.nodes[&at].replica.state;
     view.instances.get(&id).is_none_or(|i| match &i.spec.origin {
         Origin::Empty => true,
-        Origin::Image(fingerprint) => view.images.contains_key(fingerprint),
+        Origin::Image(fingerprint) => view.image_with(fingerprint).is_some(),
         Origin::Copy(_) => true,
     })
 }

@@ -13,7 +13,7 @@ use basalt_model::member::Duty;
 use basalt_model::project::Project;
 use basalt_model::snapshot::{Snapshot, Stage};
 use basalt_model::{
-    Command, Fingerprint, Generation, InstanceId, InstanceName, MemberName, NodeId, ProfileName, ProjectName,
+    Command, Fingerprint, Generation, ImageKey, InstanceId, InstanceName, MemberName, NodeId, ProfileName, ProjectName,
     SnapshotId, SnapshotName, Timestamp,
 };
 use rand::Rng;
@@ -316,6 +316,7 @@ fn add_image(world: &mut World) {
     let members: Vec<NodeId> = world.log.head().members.keys().copied().collect();
     let Some(holder) = world.pick(&members) else { return };
     let image = Image {
+        project: ProjectName::default_project(),
         fingerprint: fingerprint.clone(),
         kind: Kind::Container,
         architecture: "x86_64".into(),
@@ -338,11 +339,11 @@ fn add_image(world: &mut World) {
 }
 
 fn remove_image(world: &mut World, at: NodeId) {
-    let known: Vec<Fingerprint> = world.nodes[&at].replica.state.images.keys().cloned().collect();
-    if let Some(fingerprint) = world.pick(&known) {
-        world.client.images.remove(&fingerprint);
-        world.client.unwanted.insert(fingerprint.clone());
-        ask(world, Goal::Other, Command::Image(ImageCommand::Remove(fingerprint)));
+    let known: Vec<ImageKey> = world.nodes[&at].replica.state.images.keys().cloned().collect();
+    if let Some(image) = world.pick(&known) {
+        world.client.images.remove(&image.name);
+        world.client.unwanted.insert(image.name.clone());
+        ask(world, Goal::Other, Command::Image(ImageCommand::Remove(image)));
     }
 }
 

@@ -268,7 +268,7 @@ fn promises(world: &World, state: &ClusterState) -> Result<(), String> {
     }
     // An image goes with the member that alone held it.
     let lost = |(image, holder): &(&Fingerprint, &NodeId)| {
-        !state.images.contains_key(*image) && state.members.contains_key(*holder)
+        state.image_with(image).is_none() && state.members.contains_key(*holder)
     };
     match world.client.images.iter().find(lost) {
         Some((image, _)) => Err(format!("image {image} was acknowledged and is lost")),

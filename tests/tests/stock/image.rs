@@ -14,7 +14,7 @@ pub(crate) fn rows(rows: &mut Rows, bed: &Bed) {
 }
 
 /// A second image, other than `busybox`, and its fingerprint.
-fn archive(bed: &Bed) -> String {
+pub(crate) fn archive(bed: &Bed) -> String {
     let file = bed.home().join("second.tar.gz");
     if !file.exists() {
         image::busybox(&file).unwrap();

@@ -25,13 +25,16 @@ pub(crate) enum Command {
     List {
         /// Only those whose alias or fingerprint begins so, or whose property has a value (KEY=VALUE)
         filters: Vec<String>,
+        /// Those of all projects
+        #[arg(long)]
+        all_projects: bool,
         #[command(flatten)]
         output: Output,
     },
     /// Show an image
     #[command(visible_alias = "show")]
     Info { image: String },
-    /// Copy an image to another cluster, or from another cluster or image server to this one
+    /// Copy an image to another cluster or project, or from another cluster or image server to this one
     #[command(visible_alias = "cp")]
     Copy(afar::Copy),
     /// Look for newer images where these came from
@@ -121,7 +124,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
             Ok(())
         }
         Command::Import(args) => Box::pin(import(context, &client, args)).await,
-        Command::List { filters, output } => list(&client, &filters, output).await,
+        Command::List { filters, all_projects, output } => list(&client, (&filters, all_projects), output).await,
         Command::Info { image } => output::print(&output::yaml(&client.find_image(&image).await?.value)?),
         Command::Export { image, folder } => {
             let fingerprint = client.find_image(&image).await?.value.fingerprint;
@@ -192,12 +195,14 @@ pub(super) fn fingerprint_of(ended: &Operation) -> Result<String> {
     Ok(fingerprint.context("the member does not say which image it made")?.to_owned())
 }
 
-async fn list(client: &Client, filters: &[String], output: Output) -> Result<()> {
-    let mut images = client.images(None).await?;
+async fn list(client: &Client, (filters, all_projects): (&[String], bool), output: Output) -> Result<()> {
+    let mut images = if all_projects { client.images_of_all().await? } else { client.images(None).await? };
     images.retain(|image| filters.iter().all(|filter| matches(image, filter)));
     output.list(&images, || {
-        let headings = ["ALIAS", "FINGERPRINT", "PUBLIC", "DESCRIPTION", "ARCHITECTURE", "TYPE", "SIZE", "UPLOADED"];
-        let mut table = Table::new(headings);
+        let headings =
+            ["PROJECT", "ALIAS", "FINGERPRINT", "PUBLIC", "DESCRIPTION", "ARCHITECTURE", "TYPE", "SIZE", "UPLOADED"];
+        let left_out = usize::from(!all_projects);
+        let mut table = Table::new(headings.into_iter().skip(left_out));
         for image in &images {
             let names: Vec<&str> = image.aliases.iter().map(|alias| alias.name.as_str()).collect();
             let short = image.fingerprint.get(..12).unwrap_or(&image.fingerprint);
@@ -206,7 +211,9 @@ async fn list(client: &Client, filters: &[String], output: Output) -> Result<()>
             let size = output::bytes(u64::try_from(image.size).unwrap_or(0));
             let (names, kind) = (names.join("\n"), image.kind.to_uppercase());
             let uploaded = output::time(&image.uploaded_at);
-            table.row([&names, short, public, description, &image.architecture, &kind, &size, &uploaded]);
+            let (project, architecture) = (&image.project, &image.architecture);
+            let cells = [project, &names, short, public, description, architecture, &kind, &size, &uploaded];
+            table.row(cells.into_iter().skip(left_out));
         }
         table
     })

@@ -107,7 +107,7 @@ pub(crate) async fn create(call: Call, Segment(name): Segment<String>, Json(body
     let (source, project) = (path(&network, balancer.listen), network.project.clone());
     let put = NetworkCommand::PutBalancer { network, balancer: Box::new(balancer), expect: Expect::Absent };
     call.propose(Command::Network(put)).await?;
-    call.networked("network-load-balancer-created", source, &project);
+    call.happened_in("network-load-balancer-created", source, &project);
     reply::created(&location)
 }
 
@@ -151,7 +151,7 @@ async fn update(call: &Call, network: NetworkKey, present: &Balancer, balancer: 
     let expect = Expect::Present(call.headers.contains_key(IF_MATCH).then_some(present.generation));
     let put = NetworkCommand::PutBalancer { network, balancer: Box::new(balancer), expect };
     call.propose(Command::Network(put)).await?;
-    call.networked("network-load-balancer-updated", source, &project);
+    call.happened_in("network-load-balancer-updated", source, &project);
     reply::empty()
 }
 
@@ -159,6 +159,6 @@ pub(crate) async fn delete(call: Call, Segment((name, listen)): Segment<(String,
     let (network, Balancer { listen, .. }) = find(&call, &name, &listen)?;
     let (source, project) = (path(&network, listen), network.project.clone());
     call.propose(Command::Network(NetworkCommand::RemoveBalancer { network, listen })).await?;
-    call.networked("network-load-balancer-deleted", source, &project);
+    call.happened_in("network-load-balancer-deleted", source, &project);
     reply::empty()
 }

@@ -92,7 +92,7 @@ pub(crate) async fn create(call: Call, Segment(name): Segment<String>, Json(body
     let (source, project) = (path(&network, forward.listen), network.project.clone());
     let put = NetworkCommand::PutForward { network, forward: Box::new(forward), expect: Expect::Absent };
     call.propose(Command::Network(put)).await?;
-    call.networked("network-forward-created", source, &project);
+    call.happened_in("network-forward-created", source, &project);
     reply::created(&location)
 }
 
@@ -132,7 +132,7 @@ async fn update(call: &Call, network: NetworkKey, present: &Forward, forward: Fo
     let expect = Expect::Present(call.headers.contains_key(IF_MATCH).then_some(present.generation));
     let put = NetworkCommand::PutForward { network, forward: Box::new(forward), expect };
     call.propose(Command::Network(put)).await?;
-    call.networked("network-forward-updated", source, &project);
+    call.happened_in("network-forward-updated", source, &project);
     reply::empty()
 }
 
@@ -140,6 +140,6 @@ pub(crate) async fn delete(call: Call, Segment((name, listen)): Segment<(String,
     let (network, Forward { listen, .. }) = find(&call, &name, &listen)?;
     let (source, project) = (path(&network, listen), network.project.clone());
     call.propose(Command::Network(NetworkCommand::RemoveForward { network, listen })).await?;
-    call.networked("network-forward-deleted", source, &project);
+    call.happened_in("network-forward-deleted", source, &project);
     reply::empty()
 }

@@ -92,7 +92,7 @@ pub(crate) async fn create(call: Call, Segment(name): Segment<String>, Json(body
     let (source, project) = (path(&network, &peer.name), network.project.clone());
     let put = NetworkCommand::PutPeer { network, peer: Box::new(peer), expect: Expect::Absent };
     call.propose(Command::Network(put)).await?;
-    call.networked("network-peer-created", source, &project);
+    call.happened_in("network-peer-created", source, &project);
     reply::created(&location)
 }
 
@@ -119,7 +119,7 @@ async fn update(call: &Call, network: NetworkKey, present: &Peer, peer: Peer) ->
     let (source, project) = (path(&network, &present.name), network.project.clone());
     let expect = Expect::Present(call.headers.contains_key(IF_MATCH).then_some(present.generation));
     call.propose(Command::Network(NetworkCommand::PutPeer { network, peer: Box::new(peer), expect })).await?;
-    call.networked("network-peer-updated", source, &project);
+    call.happened_in("network-peer-updated", source, &project);
     reply::empty()
 }
 
@@ -128,6 +128,6 @@ pub(crate) async fn delete(call: Call, Segment((name, peer)): Segment<(String, S
     let (source, network) = (path(&network.id(), &name), network.id());
     let project = network.project.clone();
     call.propose(Command::Network(NetworkCommand::RemovePeer { network, name })).await?;
-    call.networked("network-peer-deleted", source, &project);
+    call.happened_in("network-peer-deleted", source, &project);
     reply::empty()
 }

@@ -1,7 +1,7 @@
 //! Empties a project that is to be deleted with all that it holds (`force=1`).
 
 use basalt_model::command::{
-    AclCommand, AddressSetCommand, Expect, InstanceCommand, NetworkCommand, ProfileCommand, ZoneCommand,
+    AclCommand, AddressSetCommand, Expect, ImageCommand, InstanceCommand, NetworkCommand, ProfileCommand, ZoneCommand,
 };
 use basalt_model::instance::{Devices, Instance, Intent, StopMode};
 use basalt_model::network::acl::Acl;
@@ -10,7 +10,7 @@ use basalt_model::{Command, ProfileName, ProjectName};
 use crate::call::Call;
 use crate::clock;
 use crate::error::Error;
-use crate::routes::run;
+use crate::routes::{image, run};
 
 /// Deletes all that a project holds. What comes in meanwhile makes the removal of the project fail, and whoever wants
 /// it asks again: so does a request that was cut short.
@@ -37,6 +37,10 @@ pub(super) async fn all(call: &Call, project: &ProjectName) -> Result<(), Error>
     }
     networks(call, project).await?;
     let view = call.api.view();
+    for image in view.images_of(project) {
+        call.propose(Command::Image(ImageCommand::Remove(image.id()))).await?;
+        call.happened_in("image-deleted", image::url(&image.fingerprint), project);
+    }
     let own = view.profiles.keys().filter(|(owner, name)| owner == project && *name != ProfileName::default_profile());
     for (_, name) in own {
         let remove = ProfileCommand::Remove { project: project.clone(), name: name.clone() };

@@ -113,7 +113,7 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
     super::address::settle(state, &fresh)?;
     super::copy::begin(state, &fresh, coming);
     if let Origin::Image(fingerprint) = &fresh.spec.origin {
-        super::image::used(state, fingerprint, fresh.created_at);
+        super::image::used(state, &fresh.project, fingerprint, fresh.created_at);
     }
     state.instance_names.insert(key, fresh.id);
     state.instances.insert(fresh.id, fresh);
@@ -124,8 +124,11 @@ fn create(state: &mut ClusterState, instance: &Instance) -> Outcome {
 pub(super) fn coming(state: &ClusterState, instance: &Instance) -> Result<Vec<Snapshot>, Rejected> {
     match &instance.spec.origin {
         Origin::Empty => Ok(Vec::new()),
-        Origin::Image(fingerprint) if !state.images.contains_key(fingerprint) => Err(not_found("image", fingerprint)),
-        Origin::Image(_) => Ok(Vec::new()),
+        Origin::Image(fingerprint) => match state.images.contains_key(&state.image_key(&instance.project, fingerprint))
+        {
+            true => Ok(Vec::new()),
+            false => Err(not_found("image", fingerprint)),
+        },
         Origin::Copy(copy) => super::copy::check(state, instance, copy),
     }
 }

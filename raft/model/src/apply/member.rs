@@ -137,8 +137,8 @@ fn remove(state: &mut ClusterState, id: NodeId, force: bool) -> Outcome {
     for mut image in images {
         image.holders.remove(&id);
         match image.holders.is_empty() {
-            true => super::image::forget(state, &image.fingerprint),
-            false => state.images.insert(image.fingerprint.clone(), image),
+            true => super::image::forget(state, &image.id()),
+            false => state.images.insert(image.id(), image),
         }
     }
     let pools: Vec<_> = state.pools.values().cloned().collect();

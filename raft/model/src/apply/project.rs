@@ -19,6 +19,7 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProjectCommand) -> Outco
             let found = state.projects.get(name).ok_or_else(|| not_found("project", name))?;
             expect_generation("project", *expect, found.generation)?;
             super::zone::stay(state, name, config)?;
+            super::image::stay(state, name, config)?;
             let changed = Project {
                 description: description.clone(),
                 config: config.clone(),
@@ -32,6 +33,9 @@ pub(super) fn apply(state: &mut ClusterState, command: &ProjectCommand) -> Outco
         ProjectCommand::Rename { name, to } => rename(state, name, to),
         ProjectCommand::Remove(name) => {
             empty(state, name)?;
+            if state.images_of(name).next().is_some() {
+                return Err(Rejected::Busy(NOT_EMPTY.into()));
+            }
             state.profiles.retain(|(project, _), _| project != name);
             state.projects.remove(name);
             regrant(state, name, None);
@@ -132,7 +136,11 @@ fn networked(state: &ClusterState, name: &ProjectName) -> Option<String> {
     network.or_else(acl).or_else(|| set().map(|s| format!("network address set {}", s.name)))
 }
 
-/// A project that may be renamed or removed: not the default one, and nothing lives in it but its default profile.
+/// Why a project stays as it is.
+const NOT_EMPTY: &str = "only empty projects can be renamed or removed";
+
+/// A project that may be renamed: not the default one, and nothing lives in it but its default profile, and images, which
+/// no host knows by their project.
 fn empty(state: &ClusterState, name: &ProjectName) -> Outcome {
     if *name == ProjectName::default_project() {
         return Err(Rejected::Busy("the default project cannot be renamed or deleted".into()));
@@ -146,7 +154,7 @@ fn empty(state: &ClusterState, name: &ProjectName) -> Outcome {
         || state.zones.values().any(|zone| zone.project == *name)
         || networked(state, name).is_some();
     match used {
-        true => Err(Rejected::Busy("only empty projects can be renamed or removed".into())),
+        true => Err(Rejected::Busy(NOT_EMPTY.into())),
         false => Ok(()),
     }
 }
@@ -164,6 +172,7 @@ fn rename(state: &mut ClusterState, name: &ProjectName, to: &ProjectName) -> Out
     }
     state.projects.remove(name);
     state.projects.insert(to.clone(), Project { name: to.clone(), ..project });
+    super::image::follow(state, name, to);
     regrant(state, name, Some(to));
     Ok(())
 }

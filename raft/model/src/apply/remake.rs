@@ -46,7 +46,7 @@ pub(super) fn begin(
     state.copies.remove(&id);
     super::copy::begin(state, &planned, coming);
     if let Origin::Image(fingerprint) = &planned.spec.origin {
-        super::image::used(state, fingerprint, at);
+        super::image::used(state, &planned.project, fingerprint, at);
     }
     let landing = epoch.max(found.errands.landings).next();
     let instance = find(state, id)?;

@@ -374,7 +374,13 @@ pub const POOL: &[Key] = &[
 
 /// Keys of projects.
 pub const PROJECT: &[Key] = &[
-    key("features.images", Check::OneOf(&["false"]), "false", "Images are shared by all projects."),
+    key(
+        "features.images",
+        Check::Bool,
+        "false",
+        "Whether the project has images and aliases of its own, and uses no others; fixed once it holds an instance or an \
+         image. Not the default, so that projects can be used with the images that are there.",
+    ),
     key(
         "features.networks",
         Check::Bool,

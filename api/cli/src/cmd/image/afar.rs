@@ -1,4 +1,5 @@
-//! Images of other places: which server an image is of, and how the member that is to have it gets at it.
+//! Images of other places: which server an image is of, and how the member that is to have it gets at it. Another project
+//! of the same cluster is another place, too.
 
 use anyhow::{Context as _, Result, bail};
 use basalt_client::{Client, Path};
@@ -6,7 +7,7 @@ use clap::Args;
 
 use basalt_api::dto::image::{Image, ImageAlias, Post, PostSource};
 
-use crate::conf::{LOCAL, SIMPLESTREAMS};
+use crate::conf::{LOCAL, Remotes, SIMPLESTREAMS};
 use crate::context::Context;
 
 /// Image servers that are known without being added.
@@ -20,6 +21,9 @@ pub(crate) struct Copy {
     /// The cluster that is to have it
     #[arg(value_name = "REMOTE:")]
     to: String,
+    /// The project there that is to have it
+    #[arg(long, value_name = "NAME")]
+    target_project: Option<String>,
     /// Give it this name there; several are allowed
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
@@ -54,26 +58,42 @@ fn split(text: &str) -> Option<(&str, &str)> {
 pub(crate) async fn find(context: &Context, text: &str, vm: bool) -> Result<Option<Afar>> {
     let Some((remote, name)) = split(text) else { return Ok(None) };
     let remotes = context.conf.remotes()?;
-    let kind = if vm { "virtual-machine" } else { "" };
-    let mut source = PostSource {
-        kind: "image".to_owned(),
-        mode: "pull".to_owned(),
-        image_type: kind.to_owned(),
-        ..PostSource::default()
-    };
-    let own = remotes.remotes.get(remote);
-    let server =
-        own.filter(|known| known.protocol.as_deref() == Some(SIMPLESTREAMS)).map(|known| known.address.as_str());
-    let builtin = KNOWN.iter().find(|(known, _)| *known == remote && own.is_none()).map(|(_, url)| *url);
-    if let Some(url) = server.or(builtin) {
-        (source.server, source.protocol, source.alias) = (url.to_owned(), SIMPLESTREAMS.to_owned(), name.to_owned());
-        return Ok(Some(Afar { source, image: None }));
+    if let Some(afar) = of_server(&remotes, remote, name, vm) {
+        return Ok(Some(afar));
     }
     if remote == context.remote_name(&remotes) {
         bail!("{remote:?} is the cluster itself: name the image without it");
     }
     let client = context.conf.connect(Some(remote))?;
-    let image = client.find_image(name).await.with_context(|| text.to_owned())?.value;
+    of_cluster(&client, remote, name, vm).await.map(Some)
+}
+
+/// How a member is to pull an image.
+fn pulled(vm: bool) -> PostSource {
+    let kind = if vm { "virtual-machine" } else { "" };
+    PostSource {
+        kind: "image".to_owned(),
+        mode: "pull".to_owned(),
+        image_type: kind.to_owned(),
+        ..PostSource::default()
+    }
+}
+
+/// The image that an image server calls `name`; nothing when the remote is none.
+fn of_server(remotes: &Remotes, remote: &str, name: &str, vm: bool) -> Option<Afar> {
+    let own = remotes.remotes.get(remote);
+    let server =
+        own.filter(|known| known.protocol.as_deref() == Some(SIMPLESTREAMS)).map(|known| known.address.as_str());
+    let builtin = KNOWN.iter().find(|(known, _)| *known == remote && own.is_none()).map(|(_, url)| *url);
+    let server = server.or(builtin)?.to_owned();
+    let source = PostSource { server, protocol: SIMPLESTREAMS.to_owned(), alias: name.to_owned(), ..pulled(vm) };
+    Some(Afar { source, image: None })
+}
+
+/// The image that a cluster calls `name`, in the client's project.
+async fn of_cluster(client: &Client, remote: &str, name: &str, vm: bool) -> Result<Afar> {
+    let mut source = pulled(vm);
+    let image = client.find_image(name).await.with_context(|| format!("{remote}:{name}"))?.value;
     let server = client.server().await?.value;
     let environment = server.environment.unwrap_or_default();
     source.server = match remote {
@@ -89,10 +109,12 @@ pub(crate) async fn find(context: &Context, text: &str, vm: bool) -> Result<Opti
     source.fingerprint = image.fingerprint.clone();
     // What it is called there is what it is kept current by.
     source.alias = if image.fingerprint.starts_with(name) { String::new() } else { name.to_owned() };
+    // The one whose image it is, which need not be the one that was asked.
+    source.project = Some(image.project.clone()).filter(|project| project != "default").unwrap_or_default();
     if !image.public {
-        source.secret = secret(&client, &image.fingerprint).await?;
+        source.secret = secret(client, &image.fingerprint).await?;
     }
-    Ok(Some(Afar { source, image: Some(image) }))
+    Ok(Afar { source, image: Some(image) })
 }
 
 async fn secret(client: &Client, fingerprint: &str) -> Result<String> {
@@ -105,16 +127,19 @@ async fn secret(client: &Client, fingerprint: &str) -> Result<String> {
 pub(crate) async fn copy(context: &Context, args: Copy) -> Result<()> {
     let Some((to, "")) = split(&args.to) else { bail!("{:?} is not a remote: write NAME:", args.to) };
     let remotes = context.conf.remotes()?;
-    // One of the cluster that the user talks to is another place to the one that is to have it.
-    let from = match split(&args.image) {
-        Some(_) => args.image.clone(),
-        None => format!("{}:{}", context.remote_name(&remotes), args.image),
+    let here = context.remote_name(&remotes);
+    let (remote, name) = split(&args.image).unwrap_or((&here, args.image.as_str()));
+    let there = context.at_remote(to).in_project(args.target_project.as_deref());
+    let afar = match of_server(&remotes, remote, name, args.vm) {
+        Some(afar) => afar,
+        None => {
+            let from = if remote == here { context.client()? } else { context.conf.connect(Some(remote))? };
+            if remote == to && from.project() == there.client()?.project() {
+                bail!("the image is there already: give it another name with `basalt image alias create`");
+            }
+            of_cluster(&from, remote, name, args.vm).await?
+        }
     };
-    if split(&from).is_some_and(|(remote, _)| remote == to) {
-        bail!("the image is there already: give it another name with `basalt image alias create`");
-    }
-    let there = context.at_remote(to);
-    let afar = find(&there, &from, args.vm).await?.context("the image has no place")?;
     let image = afar.image.unwrap_or_default();
     let mut aliases: Vec<ImageAlias> = args.alias.iter().map(|name| named(name)).collect();
     if args.copy_aliases {
