@@ -159,7 +159,9 @@ fn operations(bed: &Bed) {
     let _ = child.wait();
     super::trust::add(bed, "op", &[]);
     let list = bed.json(&["operation", "list", "--format", "json"]);
-    let token = list.as_array().unwrap().iter().find(|o| o["class"] == "token").unwrap_or_else(|| panic!("{list}"));
+    // Secrets of images are tokens as well, and listed for a moment after they were used.
+    let waits = |o: &&Value| o["class"] == "token" && o["status"] == "Running";
+    let token = list.as_array().unwrap().iter().find(waits).unwrap_or_else(|| panic!("{list}"));
     bed.run(&["operation", "delete", token["id"].as_str().unwrap()]);
     bed.refused(&["operation", "show", "00000000-0000-0000-0000-000000000000"]);
 }
