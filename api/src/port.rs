@@ -225,6 +225,8 @@ pub trait Images: Send + Sync {
     /// are done.
     async fn publish(&self, wanted: Publish, say: &(dyn Fn(u64) + Send + Sync)) -> Result<ImageFacts, PortError>;
     async fn begin(&self) -> Result<Box<dyn ImageUpload>, PortError>;
+    /// What was received does not become an image after all: its files are kept for nobody.
+    fn release(&self, fingerprint: &Fingerprint);
     /// The files of an image, fetched from another holder when this member has none.
     async fn files(&self, image: &Image) -> Result<ImageFiles, PortError>;
 }

@@ -217,7 +217,12 @@ pub(crate) async fn add(api: &Api, facts: ImageFacts, offer: &Offer, wishes: &Wi
         update_source: wishes.source.clone(),
         profiles: wishes.profiles.clone(),
     };
-    match propose(api, Command::Image(ImageCommand::Add(Box::new(image)))).await {
+    let added = propose(api, Command::Image(ImageCommand::Add(Box::new(image)))).await;
+    // It may have happened where there was no answer.
+    if added.as_ref().is_err_and(|error| !matches!(error, Error::Unavailable(_))) {
+        api.ports.images.release(&fingerprint);
+    }
+    match added {
         Err(Error::Conflict(_)) => Err(Error::Conflict("Image with same fingerprint already exists".into())),
         other => other.map(drop),
     }

@@ -86,7 +86,7 @@ fn a_node_alone_is_a_cluster_of_one_and_grows() {
     first.api().create("c1", "", None, &Value::Null).unwrap();
     first.api().act("c1", "start", false).unwrap();
     first.restart().unwrap();
-    assert_eq!(first.api().status("c1").unwrap(), "Running");
+    wait::until_true("what ran runs", 20 * SECOND, || Ok(first.api().status("c1")? == "Running")).unwrap();
     first.admit(second).unwrap();
     bed.wait_online(2).unwrap();
     wait::until_true("the second has what the first had", 20 * SECOND, || Ok(second.api().instances()?.len() == 1))

@@ -287,6 +287,8 @@ impl Images for DiskImages {
         Ok(Box::new(Upload { folder: self.0.clone(), name, metadata, rootfs: None, size: 0, hashed }))
     }
 
+    fn release(&self, _: &Fingerprint) {}
+
     async fn files(&self, image: &Image) -> Result<ImageFiles, PortError> {
         let rootfs = self.0.join(format!("{}.rootfs", image.fingerprint));
         Ok(ImageFiles {

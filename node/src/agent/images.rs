@@ -64,6 +64,11 @@ impl ImageShelf {
         self.pending().insert(fingerprint, Awaited { since: Instant::now(), had });
     }
 
+    /// What was kept from being swept does not become an image after all: some project had it already, or may have no more.
+    pub fn release(&self, fingerprint: &Fingerprint) {
+        self.pending().remove(fingerprint);
+    }
+
     /// What the replicated state knows needs no protection any more: it may go as soon as it is removed there.
     pub(super) fn known(&self, view: &StateView) {
         self.pending().retain(|fingerprint, awaited| !awaited.is_over(fingerprint, view));
@@ -251,5 +256,8 @@ mod tests {
         assert!(waits(&["default"], &["default"]), "another project's image is not the one");
         assert!(waits(&["default"], &[]), "nor is it when that one goes");
         assert!(!waits(&["default"], &["default", "own"]));
+        assert!(waits(&["default"], &["default"]));
+        shelf.release(&fingerprint());
+        assert!(shelf.pending().is_empty(), "it came for nothing");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use basalt_api::port::{ImageFacts, ImageFiles, ImageUpload, Images, PortError, Publish};
-use basalt_model::Cluster;
 use basalt_model::image::Image;
+use basalt_model::{Cluster, Fingerprint};
 use basalt_storage::ErrorKind;
 use basalt_storage::image::{ImageInfo, Import};
 
@@ -86,6 +86,10 @@ impl Images for NodeImages {
         let import = self.shelf.store.begin_import().await.map_err(error)?;
         let (shelf, cluster) = (Arc::clone(&self.shelf), Arc::clone(&self.cluster));
         Ok(Box::new(Upload { import, in_rootfs: false, shelf, cluster }))
+    }
+
+    fn release(&self, fingerprint: &Fingerprint) {
+        self.shelf.release(fingerprint);
     }
 
     async fn files(&self, image: &Image) -> Result<ImageFiles, PortError> {
