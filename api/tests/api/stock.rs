@@ -28,6 +28,32 @@ async fn stock(world: &World, program: &str, arguments: &[&str]) -> (i32, String
     (done.status.code().unwrap_or(-1), text(done.stdout), text(done.stderr))
 }
 
+/// What a command line of plain words prints; it must succeed.
+async fn ok(world: &World, program: &str, line: &str) -> String {
+    let (code, out, err) = stock(world, program, &line.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(code, 0, "{program} {line}: {out}{err}");
+    out
+}
+
+/// What a command line of plain words complains of; it must fail.
+async fn refused(world: &World, program: &str, line: &str) -> String {
+    let (code, out, err) = stock(world, program, &line.split(' ').collect::<Vec<_>>()).await;
+    assert_ne!(code, 0, "{program} {line}: {out}{err}");
+    err
+}
+
+/// The uplink `up0` of logical networks.
+async fn uplink(world: &World, program: &str) {
+    for line in [
+        "config set network.ovn.northbound_connection=unix:/nb.sock",
+        "network create up0 --type=physical parent=eth1 --target=node1",
+        "network create up0 --type=physical parent=eth1 --target=node2",
+        "network create up0 --type=physical ipv4.gateway=192.0.2.1/24 ipv4.ovn.ranges=192.0.2.10-192.0.2.20",
+    ] {
+        ok(world, program, line).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_lxc_lives_a_day() {
     if std::process::Command::new("lxc").arg("version").output().is_err() {
@@ -89,20 +115,9 @@ async fn stock_clients_run_logical_networks() {
 }
 
 async fn logical(world: &World, program: &str) {
-    let ok = async |line: &str| {
-        let (code, out, err) = stock(world, program, &line.split(' ').collect::<Vec<_>>()).await;
-        assert_eq!(code, 0, "{program} {line}: {out}{err}");
-        out
-    };
-    let refused = async |line: &str| {
-        let (code, out, err) = stock(world, program, &line.split(' ').collect::<Vec<_>>()).await;
-        assert_ne!(code, 0, "{program} {line}: {out}{err}");
-        err
-    };
-    ok("config set network.ovn.northbound_connection=unix:/nb.sock").await;
-    ok("network create up0 --type=physical parent=eth1 --target=node1").await;
-    ok("network create up0 --type=physical parent=eth1 --target=node2").await;
-    ok("network create up0 --type=physical ipv4.gateway=192.0.2.1/24 ipv4.ovn.ranges=192.0.2.10-192.0.2.20").await;
+    let ok = async |line: &str| ok(world, program, line).await;
+    let refused = async |line: &str| refused(world, program, line).await;
+    uplink(world, program).await;
     ok("network create net0 --type=ovn network=up0 ipv4.address=10.3.0.1/24").await;
     ok("network create net1 --type=ovn network=up0 ipv4.address=10.4.0.1/24").await;
     assert!(refused("network create net2 --type=ovn network=up0 ipv4.address=10.4.0.9/24").await.contains("overlaps"));
@@ -175,20 +190,9 @@ async fn stock_clients_run_networks_of_projects() {
 }
 
 async fn own_networks(world: &World, program: &str) {
-    let ok = async |line: &str| {
-        let (code, out, err) = stock(world, program, &line.split(' ').collect::<Vec<_>>()).await;
-        assert_eq!(code, 0, "{program} {line}: {out}{err}");
-        out
-    };
-    let refused = async |line: &str| {
-        let (code, out, err) = stock(world, program, &line.split(' ').collect::<Vec<_>>()).await;
-        assert_ne!(code, 0, "{program} {line}: {out}{err}");
-        err
-    };
-    ok("config set network.ovn.northbound_connection=unix:/nb.sock").await;
-    ok("network create up0 --type=physical parent=eth1 --target=node1").await;
-    ok("network create up0 --type=physical parent=eth1 --target=node2").await;
-    ok("network create up0 --type=physical ipv4.gateway=192.0.2.1/24 ipv4.ovn.ranges=192.0.2.10-192.0.2.20").await;
+    let ok = async |line: &str| ok(world, program, line).await;
+    let refused = async |line: &str| refused(world, program, line).await;
+    uplink(world, program).await;
     ok("network create lan0 --type=ovn network=up0 ipv4.address=10.3.0.1/24").await;
     ok("project create own -c features.networks=true -c features.images=false").await;
     let own = async |line: &str| ok(&format!("--project own {line}")).await;
